@@ -1,0 +1,442 @@
+"""What a plugin's answers must be able to do.
+
+Abstract classes are what plugins implement: a forgotten method fails when the plugin is opened, by name.
+Protocols are what the core hands in.  Everything here is called on the event loop of the runtime, unless
+it says otherwise.
+
+                discovery            request plane (http | nats | yours)            worker process
+    frontend ──Instance──► policy ──► RequestTransport.send ════frame════► Listener ──► accept(delivery)
+        ▲                                             ◄══════ack══════  (before the handler runs)
+        │                                                                        │
+        └── items ◄── PendingStream ◄═══════ TCP, the worker calls home ═══ HomeStream ◄── handler
+
+Two facts give the shape.  A frame is opaque to a request transport, so a transport is "carry these bytes
+and learn their fate"; it never sees an answer.  And the response transport speaks of items, not of
+frames: how they are framed on its connection is its own business.
+
+Per request the core calls only bound methods of the objects below; no hook is called after start-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+from reqplane.model import (
+    Body,
+    Capabilities,
+    Change,
+    ConnectionInfo,
+    Control,
+    EndpointId,
+    Event,
+    Headers,
+    Instance,
+    Limits,
+    Load,
+    Peer,
+    Request,
+    Served,
+)
+from reqplane.wire.frame import Frame
+
+Target = TypeVar("Target")
+
+
+# ── what the core hands in ──────────────────────────────────────────────────────────────────────────
+
+
+class Timer(Protocol):
+    """A pending call; `cancel` is idempotent and harmless after it fired."""
+
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    """The runtime's timer wheel: a hundred times cheaper to cancel than a task to time out."""
+
+    def at(self, when: float, fire: Callable[[], None]) -> Timer:
+        """Call `fire` at `when` (the loop's clock) or up to 20 ms later, never earlier."""
+        ...
+
+
+class Host(Protocol):
+    """What a plugin gets when it is opened: the runtime, as far as plugins may see it."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The settings' source.  Read it by `reqplane.settings.load`, never os.environ."""
+        ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def process(self) -> str:
+        """32 hex digits that this runtime drew at its start: tells it from every other, for ever."""
+        ...
+
+    @property
+    def incarnation(self) -> int:
+        """A random u63, drawn once: what this runtime's workers are known by."""
+        ...
+
+    @property
+    def timers(self) -> Timers: ...
+
+    @property
+    def log(self) -> logging.Logger: ...
+
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
+        """Run `work` until it ends or the runtime closes; its exception is logged, not lost."""
+        ...
+
+    def advertise(self, bind_host: str, toward: str = "") -> str:
+        """The address to tell others for a listener bound to `bind_host`.
+
+        A wildcard becomes this machine's address on the way to `toward` (or to the default route);
+        127.0.0.1, with a warning, where there is no route.
+        """
+        ...
+
+    def ssl_context(self, role: Literal["server", "client"]) -> ssl.SSLContext | None:
+        """The TLS configuration, None where TLS is off."""
+        ...
+
+    def reported(self, incarnation: int, load: Load) -> None:
+        """A worker told its load."""
+        ...
+
+
+class Delivery:
+    """A frame that arrived, as a listener hands it to `accept`."""
+
+    __slots__ = ("frame", "headers", "peer", "plane")
+
+    def __init__(self, frame: Body | Frame, headers: Headers, plane: str, peer: Peer | None = None) -> None:
+        self.frame = frame
+        self.headers = headers
+        self.plane = plane
+        self.peer = peer
+
+
+class Accept(Protocol):
+    """The core's side of a listener; one for each endpoint."""
+
+    def __call__(self, delivery: Delivery) -> None:
+        """Check the frame's head and schedule the handler.  Returns before the handler runs.
+
+        The transport acknowledges when this returns.  RequestRefused: the transport carries its `code`
+        and text back where it can.  Any other exception is a defect of the core; refuse with it.
+        """
+        ...
+
+
+# ── the request plane ───────────────────────────────────────────────────────────────────────────────
+
+
+class Listener(ABC):
+    """One endpoint being served by one request transport."""
+
+    @abstractmethod
+    def record(self, instance_id: int) -> Mapping[str, Any]:
+        """This plane's part of the record's `transport`: {key: JSON value}, with a key of the plane's own.
+
+        Pure; asked again when the instance id changes.
+        """
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Return when the ack of every frame that was accepted is on the wire.
+
+        The core refuses new frames by then; the listener goes on handing them to `accept`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop serving this endpoint; idempotent.  The last listener's close frees the address."""
+
+
+class RequestTransport(ABC, Generic[Target]):
+    """Carries request frames from frontends to workers.
+
+    `Target` is whatever the transport needs to send to one worker: made once for each record, then
+    handed to each `send`.
+    """
+
+    name: ClassVar[str]
+    """The value of DYN_REQUEST_PLANE that chooses it."""
+    capabilities: ClassVar[Capabilities]
+    settings: ClassVar[type[Any] | None] = None
+    """The dataclass of this plugin's settings, if it has any: checked together with all others."""
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, host: Host) -> Self:
+        """Make it ready to send; connect here if the plane needs a connection.  Listens on nothing."""
+
+    @property
+    @abstractmethod
+    def max_frame_bytes(self) -> int:
+        """The largest frame that `send` carries; one byte more is FrameTooLarge."""
+
+    @abstractmethod
+    def target(self, instance: Instance) -> Target | None:
+        """How to reach this worker, or None if its record does not speak of this plane.  Pure."""
+
+    @abstractmethod
+    def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> Awaitable[None]:
+        """Deliver the frame; done at the worker's ack.
+
+        An `async def` will do; returning a Future spares a task for each request.  `deadline` is on the
+        loop's clock (`model.NEVER` = none); the wait is bounded by it and by the plugin's own ack
+        time-out, whichever is earlier.  `frame.buffers` may be sent one after the other.  Raises only:
+
+        - NotDelivered (CannotConnect, FrameTooLarge): surely not accepted;
+        - RequestRefused: a worker said no, with its code;
+        - DeliveryUnknown: anything else, a time-out among them.
+
+        Cancelling must not leak a stream, a task or a connection.
+        """
+
+    @abstractmethod
+    async def listen(self, served: Served, accept: Accept) -> Listener:
+        """Serve one more endpoint, on the process's one address for this plane.
+
+        The first call opens the address.  When it returns, a frame sent there arrives.  SettingsError
+        names the variable of an address that can't be used.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Free everything; idempotent.  Afterwards `send` raises CannotConnect."""
+
+
+# ── the response plane ──────────────────────────────────────────────────────────────────────────────
+
+
+class PendingStream(ABC):
+    """The frontend's end of one attempt's answer."""
+
+    info: ConnectionInfo
+    """What the request's head tells the worker."""
+    opened: asyncio.Future[None]
+    """Done when the worker has called home: as good as an ack.  Never holds an exception."""
+    enveloped: bool
+    """Known once opened.  True: each body is the Dynamo envelope (reqplane.wire.response)."""
+
+    @abstractmethod
+    async def receive(self) -> list[bytes | Event]:
+        """All that has come since the last call, in order; waits until there is something.
+
+        bytes (or a bytearray) is a plain item.  After End or Broken nothing more comes.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask the handler to finish early; what it still writes is still received."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Ask the handler to give up."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nobody reads any more.  A worker that calls home later is killed; a waiting `receive` gets
+        Broken.  Synchronous and idempotent, like `stop` and `kill`."""
+
+    def write(self, item: Body) -> bool:
+        """Send one item of a request that is itself a stream; False: wait for `ready`."""
+        raise TypeError("this stream was not opened with sends=True")
+
+    async def ready(self) -> None:  # noqa: B027
+        """Wait until `write` may go on."""
+
+    def end(self) -> None:
+        """End a request that is itself a stream."""
+        raise TypeError("this stream was not opened with sends=True")
+
+
+class HomeStream(ABC):
+    """The worker's end: what the handler's items are written to."""
+
+    enveloped: bool
+    """True: the core wraps each body in the Dynamo envelope."""
+
+    @abstractmethod
+    def prologue(self, error: str | None) -> None:
+        """The handler starts, or (`error`) can't be; then nothing else follows."""
+
+    @abstractmethod
+    def write(self, body: bytes, annotated: bool = False) -> bool:
+        """Send one item.  False: it was taken, but await `ready()` before the next."""
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Wait until the frontend has caught up, or is gone."""
+
+    @abstractmethod
+    def end(self, body: bytes = b"") -> None:
+        """The answer is whole.  `body`: a load report where the stream is not enveloped."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Give the stream up without an end marker: the frontend sees it broken.  Idempotent."""
+
+    async def receive(self) -> list[bytes | Event]:
+        """Items of a request that is itself a stream."""
+        raise TypeError("this request is not a stream")
+
+
+class ResponseTransport(ABC):
+    """Carries answers from workers to frontends: the frontend listens, workers call home."""
+
+    name: ClassVar[str]
+    settings: ClassVar[type[Any] | None] = None
+    advertised: str
+    """host:port of this process's listener; "" while nothing has needed it."""
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, host: Host) -> Self:
+        """Make it ready; the listener may wait until `listen`."""
+
+    @abstractmethod
+    async def listen(self) -> None:
+        """Open the listener if it is not open yet.  SettingsError names the variable of a bad address."""
+
+    @abstractmethod
+    def expect(self, request_id: str, *, sends: bool = False) -> PendingStream:
+        """Reserve a subject for one attempt.  No I/O."""
+
+    @abstractmethod
+    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeStream:
+        """Connect to the frontend (or use a connection there is) and open the request's stream.
+
+        `control` is called on the loop with STOP, KILL or GONE.  Raises CannotConnect.
+        """
+
+    @abstractmethod
+    def report(self, load: Load) -> None:
+        """Tell this worker's load to every frontend that it is connected to."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Free everything; idempotent."""
+
+
+# ── discovery ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Registration(ABC):
+    """One worker's place in discovery: a number first, then its record."""
+
+    instance_id: int
+    lost: asyncio.Future[None]
+    """Done when the registration ended without `withdraw`; a new one after `renew`."""
+
+    @abstractmethod
+    async def publish(self, record: Mapping[str, Any]) -> None:
+        """Let everybody see the record; the next one replaces it."""
+
+    @abstractmethod
+    async def withdraw(self) -> None:
+        """Take the record away and free the number; idempotent."""
+
+    @abstractmethod
+    async def renew(self) -> None:
+        """After `lost`: take a number again; `instance_id` may be another one."""
+
+
+class Discovery(ABC):
+    """Where workers register and frontends find them."""
+
+    name: ClassVar[str]
+    settings: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, host: Host) -> Self:
+        """DiscoveryUnavailable if it can't be used at all."""
+
+    @abstractmethod
+    async def reserve(self, endpoint: EndpointId, incarnation: int) -> Registration:
+        """Take the lowest free number of the endpoint; nobody sees it before `publish`."""
+
+    @abstractmethod
+    def watch(self, endpoint: EndpointId | None) -> AsyncIterator[list[Change]]:
+        """Follow one endpoint, or all.  The first batch is what there is, perhaps nothing."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Withdraw what is registered and free everything; idempotent."""
+
+
+# ── codecs, policies, observers ─────────────────────────────────────────────────────────────────────
+
+
+class PayloadCodec(ABC):
+    """Values to bytes and back.  Stateless; one instance serves the whole runtime."""
+
+    name: ClassVar[str]
+    """What a record announces and a request's head says."""
+
+    @abstractmethod
+    def encode(self, value: Any) -> bytes:
+        """PayloadError if the value can't be carried."""
+
+    @abstractmethod
+    def decode(self, data: Body) -> Any:
+        """PayloadError if the bytes are not this codec's."""
+
+
+Outcome = Literal["done", "failed", "refused", "unreachable", "unknown", "left"]
+
+
+class RouterPolicy(ABC):
+    """Picks a worker.  One object for each client; nothing here may be O(workers) for each request."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def create(cls, endpoint: EndpointId, host: Host) -> Self:
+        """Make one for a client of this endpoint."""
+        return cls()
+
+    @abstractmethod
+    def changed(self, added: Iterable[Instance], removed: Iterable[Instance]) -> None:
+        """The workers that can be reached changed."""
+
+    @abstractmethod
+    def pick(self, request: Request, avoid: AbstractSet[int]) -> Instance | None:
+        """One worker whose incarnation is not in `avoid`, or None if there is none."""
+
+    def started(self, instance: Instance) -> None:  # noqa: B027
+        """A request goes to this worker now."""
+
+    def finished(self, instance: Instance, outcome: Outcome) -> None:  # noqa: B027
+        """It is over, however it ended; once for each `started`."""
+
+    def reported(self, instance: Instance, load: Load) -> None:  # noqa: B027
+        """The worker told its load."""
+
+
+class Observer:
+    """Looks on.  All methods are optional and must be quick; none is called for an item."""
+
+    def call_started(self, request_id: str, instance: Instance, plane: str) -> None:
+        """A frontend sends a request to this worker; again for another attempt."""
+
+    def call_finished(self, request_id: str, items: int, error: BaseException | None) -> None:
+        """A call ended; `error` is what its caller gets."""
+
+    def handler_started(self, request_id: str, endpoint: EndpointId) -> None:
+        """A worker's handler starts."""
+
+    def handler_finished(self, request_id: str, items: int, error: BaseException | None) -> None:
+        """It ended."""

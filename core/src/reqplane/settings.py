@@ -1,0 +1,224 @@
+"""Settings: `DYN_` variables, read once into frozen dataclasses.
+
+A settings class is a frozen dataclass whose fields are made by `setting(variable, default, parse)`;
+`load` fills one or several from a mapping and complains about everything that is wrong at once.  Plugins
+declare theirs the same way.  Nothing else in Reqplane reads the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
+
+from reqplane.errors import SettingsError
+from reqplane.model import Limits
+
+T = TypeVar("T")
+
+
+def setting(variable: str, default: T, parse: Callable[[str], T], *, secret: bool = False) -> Any:
+    """A field that comes from `variable`.  `parse` raises ValueError with what is allowed."""
+    return dataclasses.field(
+        default=default, metadata={"variable": variable, "parse": parse, "secret": secret}
+    )
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting,))
+def settings_class(cls: type[T]) -> type[T]:
+    """A frozen, slotted dataclass of settings."""
+    return dataclass(frozen=True, slots=True)(cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One setting as it stands: for `doctor` and the documents."""
+
+    variable: str
+    value: Any
+    default: Any
+    is_set: bool
+    secret: bool
+
+
+def describe_settings(cls: type[Any], env: Mapping[str, str]) -> list[Found]:
+    """Every setting of a class, with its value in `env`; SettingsError as `load`."""
+    (loaded,) = load_all([cls], env)
+    return [
+        Found(
+            field.metadata["variable"],
+            getattr(loaded, field.name),
+            field.default,
+            bool(env.get(field.metadata["variable"], "").strip()),
+            field.metadata["secret"],
+        )
+        for field in dataclasses.fields(cls)
+        if "variable" in field.metadata
+    ]
+
+
+def load(cls: type[T], env: Mapping[str, str]) -> T:
+    """One settings class filled from `env`; SettingsError lists every variable that is wrong."""
+    return load_all([cls], env)[0]
+
+
+def load_all(classes: Iterable[type[Any]], env: Mapping[str, str]) -> list[Any]:
+    """Several at once, so that one error has everything that is wrong with all of them."""
+    problems: list[tuple[str, str, str]] = []
+    loaded: list[Any] = []
+    for cls in classes:
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            variable: str = field.metadata.get("variable", "")
+            raw = env.get(variable, "").strip()
+            if not raw:  # an empty variable counts as unset, as in a shell's ${X:-default}
+                continue
+            try:
+                values[field.name] = field.metadata["parse"](raw)
+            except ValueError as error:
+                shown = "***" if field.metadata["secret"] else raw
+                problems.append((variable, shown, str(error)))
+        loaded.append(cls(**values))
+    if problems:
+        raise SettingsError(problems)
+    return loaded
+
+
+# ── how a value is written ──────────────────────────────────────────────────────────────────────────
+
+
+def text(raw: str) -> str:
+    return raw
+
+
+def names(raw: str) -> tuple[str, ...]:
+    """A comma list."""
+    parts = tuple(part.strip() for part in raw.split(",") if part.strip())
+    if not parts:
+        raise ValueError("wanted one or more names, separated by commas")
+    if len(set(parts)) != len(parts):
+        raise ValueError("a name stands there twice")
+    return parts
+
+
+def name(raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", raw):
+        raise ValueError("wanted a name of letters, digits, '_' and '-'")
+    return raw
+
+
+def port(raw: str) -> int:
+    """0 = any free port."""
+    if not (raw.isascii() and raw.isdigit()) or int(raw) > 65535:
+        raise ValueError("wanted a port number from 0 (any free one) to 65535")
+    return int(raw)
+
+
+def seconds(raw: str) -> float:
+    """A positive number of seconds."""
+    try:
+        value = float(raw)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise ValueError("wanted a number of seconds above 0")
+    return value
+
+
+def seconds_or_off(raw: str) -> float | None:
+    """Seconds; "off" or 0 for none."""
+    if raw.lower() in ("off", "0", "none"):
+        return None
+    try:
+        return seconds(raw)
+    except ValueError:
+        raise ValueError("wanted a number of seconds above 0, or 'off'") from None
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """A whole number, not below `smallest`."""
+
+    def parse(raw: str) -> int:
+        if not (raw.isascii() and raw.isdigit()) or int(raw) < smallest:
+            raise ValueError(f"wanted a whole number, at least {smallest}")
+        return int(raw)
+
+    return parse
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw not in allowed:
+            raise ValueError(f"wanted one of {', '.join(allowed)}")
+        return raw
+
+    return parse
+
+
+def host(raw: str) -> str:
+    """A host name or address, without a port; [v6] in brackets or not."""
+    bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare):
+        raise ValueError("wanted a host name or an IP address, without scheme and port")
+    return bare
+
+
+def root_path(raw: str) -> str:
+    """A URL path that others are put under: starts with '/', does not end with one."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", raw):
+        raise ValueError("wanted a path such as /v1/dynamo")
+    return raw.rstrip("/")
+
+
+# ── the core's own ──────────────────────────────────────────────────────────────────────────────────
+
+
+@settings_class
+class Settings:
+    """What the core reads."""
+
+    planes: tuple[str, ...] = setting("DYN_REQUEST_PLANE", ("nats",), names)
+    discovery: str = setting("DYN_DISCOVERY_BACKEND", "etcd", name)
+    router_mode: str = setting("DYN_ROUTER_MODE", "round_robin", name)
+    codec: str = setting("DYN_REQUEST_PLANE_CODEC", "msgpack", name)
+    disabled_extensions: tuple[str, ...] = setting("DYN_DISABLED_EXTENSIONS", (), names)
+    max_frame_bytes: int = setting("DYN_MAX_FRAME_BYTES", 32 * 1024 * 1024, at_least(4096))
+    call_home_timeout: float = setting("DYN_CALL_HOME_TIMEOUT", 5.0, seconds)
+    stream_idle_timeout: float | None = setting("DYN_STREAM_IDLE_TIMEOUT", None, seconds_or_off)
+    stream_window_bytes: int = setting("DYN_STREAM_WINDOW_BYTES", 262_144, at_least(1024))
+    heartbeat_ms: int = setting("DYN_HEARTBEAT_MS", 1000, at_least(50))
+    stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", 30.0, seconds)
+    drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", 30.0, seconds)
+    log_level: str = setting("DYN_LOG", "info", one_of("debug", "info", "warning", "error"))
+
+    def limits(self) -> Limits:
+        """The bounds that plugins keep."""
+        return Limits(
+            max_frame_bytes=self.max_frame_bytes,
+            stream_window_bytes=self.stream_window_bytes,
+            heartbeat=self.heartbeat_ms / 1000,
+            stream_dead_after=self.stream_dead_after,
+            call_home_timeout=self.call_home_timeout,
+            drain_timeout=self.drain_timeout,
+        )
+
+
+@settings_class
+class FileSettings:
+    """What the file discovery backend reads."""
+
+    folder: str = setting("DYN_FILE_KV", "", text)
+    ttl: float = setting("DYN_FILE_TTL", 10.0, seconds)
+
+    def path(self) -> str:
+        """The folder; by default one of this user's own in the temp directory."""
+        return self.folder or os.path.join(tempfile.gettempdir(), f"reqplane-{os.getuid()}")
+
+
+def environment(overrides: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The process's variables, with `overrides` on top."""
+    return {**os.environ, **(overrides or {})}

@@ -1,0 +1,1 @@
+"""What is on the wire: bytes in, values out.  No I/O and no asyncio here."""
