@@ -166,7 +166,8 @@ class NoInstances(RequestError):
     """Discovery holds no worker of this endpoint that this process can reach.
 
     `elsewhere` says on which planes the endpoint's workers are, when there are some: {plane: how many}.
-    `planes` are the planes of this process.
+    `planes` are the planes of this process.  `wanted` is the number of a worker that was asked for, and
+    `present` the numbers that there are.
     """
 
     def __init__(
@@ -176,13 +177,18 @@ class NoInstances(RequestError):
         planes: Sequence[str],
         elsewhere: Mapping[str, int] | None = None,
         discovery: str = "",
+        wanted: int | None = None,
+        present: Sequence[int] = (),
         **fields: Any,
     ) -> None:
         super().__init__(endpoint=endpoint, **fields)
         self.planes, self.elsewhere, self.discovery = tuple(planes), dict(elsewhere or {}), discovery
+        self.wanted, self.present = wanted, list(present)
 
     def summary(self) -> str:
         text = f"No instances found for {self.endpoint}"
+        if self.wanted is not None and self.present:
+            return f"{text} with the id {self.wanted}; the ids are {', '.join(map(str, self.present))}"
         if not self.elsewhere:
             return f"{text}: no worker of it is registered in the {self.discovery or 'discovery'} backend"
         there = ", ".join(f"{count} on {plane}" for plane, count in sorted(self.elsewhere.items()))

@@ -34,11 +34,11 @@ from reqplane.model import (
     ConnectionInfo,
     Control,
     EndpointId,
-    Event,
     Headers,
     Instance,
     Limits,
     Load,
+    Part,
     Peer,
     Request,
     Served,
@@ -231,10 +231,10 @@ class PendingStream(ABC):
     """Known once opened.  True: each body is the Dynamo envelope (reqplane.wire.response)."""
 
     @abstractmethod
-    async def receive(self) -> list[bytes | Event]:
+    async def receive(self) -> list[Part]:
         """All that has come since the last call, in order; waits until there is something.
 
-        bytes (or a bytearray) is a plain item.  After End or Broken nothing more comes.
+        bytes or a bytearray is a plain item.  After End or Broken nothing more comes.
         """
 
     @abstractmethod
@@ -288,7 +288,7 @@ class HomeStream(ABC):
     def abort(self) -> None:
         """Give the stream up without an end marker: the frontend sees it broken.  Idempotent."""
 
-    async def receive(self) -> list[bytes | Event]:
+    async def receive(self) -> list[Part]:
         """Items of a request that is itself a stream."""
         raise TypeError("this request is not a stream")
 

@@ -192,6 +192,9 @@ class Broken:
 
 Event: TypeAlias = Prologue | Annotated | End | Broken
 
+Part: TypeAlias = bytes | bytearray | Event
+"""What a response consists of: a plain item is its bytes, so that it costs nothing more."""
+
 
 class Control(enum.Enum):
     """What a frontend tells a running handler's stream."""

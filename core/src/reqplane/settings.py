@@ -1,6 +1,6 @@
 """Settings: `DYN_` variables, read once into frozen dataclasses.
 
-A settings class is a frozen dataclass whose fields are made by `setting(variable, default, parse)`;
+A settings class is a frozen dataclass whose fields are made by `setting(variable, default=…, parse=…)`;
 `load` fills one or several from a mapping and complains about everything that is wrong at once.  Plugins
 declare theirs the same way.  Nothing else in Reqplane reads the environment.
 """
@@ -21,7 +21,7 @@ from reqplane.model import Limits
 T = TypeVar("T")
 
 
-def setting(variable: str, default: T, parse: Callable[[str], T], *, secret: bool = False) -> Any:
+def setting(variable: str, *, default: T, parse: Callable[[str], T], secret: bool = False) -> Any:
     """A field that comes from `variable`.  `parse` raises ValueError with what is allowed."""
     return dataclasses.field(
         default=default, metadata={"variable": variable, "parse": parse, "secret": secret}
@@ -68,6 +68,16 @@ def load(cls: type[T], env: Mapping[str, str]) -> T:
 
 def load_all(classes: Iterable[type[Any]], env: Mapping[str, str]) -> list[Any]:
     """Several at once, so that one error has everything that is wrong with all of them."""
+    loaded, problems = collect(classes, env)
+    if problems:
+        raise SettingsError(problems)
+    return loaded
+
+
+def collect(
+    classes: Iterable[type[Any]], env: Mapping[str, str]
+) -> tuple[list[Any], list[tuple[str, str, str]]]:
+    """Like `load_all`, but hands the problems out and puts the default where a value is wrong."""
     problems: list[tuple[str, str, str]] = []
     loaded: list[Any] = []
     for cls in classes:
@@ -83,9 +93,7 @@ def load_all(classes: Iterable[type[Any]], env: Mapping[str, str]) -> list[Any]:
                 shown = "***" if field.metadata["secret"] else raw
                 problems.append((variable, shown, str(error)))
         loaded.append(cls(**values))
-    if problems:
-        raise SettingsError(problems)
-    return loaded
+    return loaded, problems
 
 
 # ── how a value is written ──────────────────────────────────────────────────────────────────────────
@@ -181,19 +189,19 @@ def root_path(raw: str) -> str:
 class Settings:
     """What the core reads."""
 
-    planes: tuple[str, ...] = setting("DYN_REQUEST_PLANE", ("nats",), names)
-    discovery: str = setting("DYN_DISCOVERY_BACKEND", "etcd", name)
-    router_mode: str = setting("DYN_ROUTER_MODE", "round_robin", name)
-    codec: str = setting("DYN_REQUEST_PLANE_CODEC", "msgpack", name)
-    disabled_extensions: tuple[str, ...] = setting("DYN_DISABLED_EXTENSIONS", (), names)
-    max_frame_bytes: int = setting("DYN_MAX_FRAME_BYTES", 32 * 1024 * 1024, at_least(4096))
-    call_home_timeout: float = setting("DYN_CALL_HOME_TIMEOUT", 5.0, seconds)
-    stream_idle_timeout: float | None = setting("DYN_STREAM_IDLE_TIMEOUT", None, seconds_or_off)
-    stream_window_bytes: int = setting("DYN_STREAM_WINDOW_BYTES", 262_144, at_least(1024))
-    heartbeat_ms: int = setting("DYN_HEARTBEAT_MS", 1000, at_least(50))
-    stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", 30.0, seconds)
-    drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", 30.0, seconds)
-    log_level: str = setting("DYN_LOG", "info", one_of("debug", "info", "warning", "error"))
+    planes: tuple[str, ...] = setting("DYN_REQUEST_PLANE", default=("nats",), parse=names)
+    discovery: str = setting("DYN_DISCOVERY_BACKEND", default="etcd", parse=name)
+    router_mode: str = setting("DYN_ROUTER_MODE", default="round_robin", parse=name)
+    codec: str = setting("DYN_REQUEST_PLANE_CODEC", default="msgpack", parse=name)
+    disabled_extensions: tuple[str, ...] = setting("DYN_DISABLED_EXTENSIONS", default=(), parse=names)
+    max_frame_bytes: int = setting("DYN_MAX_FRAME_BYTES", default=32 * 1024 * 1024, parse=at_least(4096))
+    call_home_timeout: float = setting("DYN_CALL_HOME_TIMEOUT", default=5.0, parse=seconds)
+    stream_idle_timeout: float | None = setting("DYN_STREAM_IDLE_TIMEOUT", default=None, parse=seconds_or_off)
+    stream_window_bytes: int = setting("DYN_STREAM_WINDOW_BYTES", default=262_144, parse=at_least(1024))
+    heartbeat_ms: int = setting("DYN_HEARTBEAT_MS", default=1000, parse=at_least(50))
+    stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", default=30.0, parse=seconds)
+    drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", default=30.0, parse=seconds)
+    log_level: str = setting("DYN_LOG", default="info", parse=one_of("debug", "info", "warning", "error"))
 
     def limits(self) -> Limits:
         """The bounds that plugins keep."""
@@ -211,8 +219,8 @@ class Settings:
 class FileSettings:
     """What the file discovery backend reads."""
 
-    folder: str = setting("DYN_FILE_KV", "", text)
-    ttl: float = setting("DYN_FILE_TTL", 10.0, seconds)
+    folder: str = setting("DYN_FILE_KV", default="", parse=text)
+    ttl: float = setting("DYN_FILE_TTL", default=10.0, parse=seconds)
 
     def path(self) -> str:
         """The folder; by default one of this user's own in the temp directory."""

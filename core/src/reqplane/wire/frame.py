@@ -190,3 +190,21 @@ class FrameDecoder:
     def pending(self) -> bool:
         """True in the middle of a frame: an end of the stream now cuts it off."""
         return bool(self._buffer) or self._large is not None
+
+
+def take_first(data: Body, limit: int) -> tuple[bytes, bytes, bytes] | None:
+    """The first frame of a connection whose kind that frame decides: (header, body, what follows).
+
+    None while it is incomplete.  Only this frame is held to `limit`.
+    """
+    if len(data) < PREFIX_BYTES:
+        return None
+    header_length, body_length, checksum = PREFIX.unpack_from(data)
+    _check_lengths(header_length, body_length, limit)
+    body_at = PREFIX_BYTES + header_length
+    end = body_at + body_length
+    if len(data) < end:
+        return None
+    header, body = bytes(data[PREFIX_BYTES:body_at]), bytes(data[body_at:end])
+    _verify(checksum, header, body)
+    return header, body, bytes(data[end:])

@@ -1,0 +1,1 @@
+"""Reqplane's http request plane."""

@@ -1,0 +1,1 @@
+"""Reqplane's response plane: the worker calls home by TCP and streams the answer back."""

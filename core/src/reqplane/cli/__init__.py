@@ -1,0 +1,72 @@
+"""The command `reqplane`.
+
+Each command stands in a file of its own, with its `add_parser`.  Exit status: 0 done, 1 failed, 2 usage
+or setting, 130 Ctrl-C.  Whatever fails on purpose is told in one line, with the place to read more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from io import TextIOWrapper
+
+from reqplane.cli import call, plugins, serve
+from reqplane.cli.arguments import UsageError
+from reqplane.demo import command as demo
+from reqplane.errors import PluginError, ReqplaneError, SettingsError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    _write_utf8()
+    try:
+        arguments = _parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except SystemExit as error:  # argparse has said it all
+        return error.code if isinstance(error.code, int) else 2
+    except UsageError as error:
+        return _complain(str(error), 2)
+    except ReqplaneError as error:
+        return _complain(_reason(error), 2 if isinstance(error, SettingsError | PluginError) else 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reqplane",
+        description="The request plane of a model server.  Settings come from DYN_ variables.",
+        epilog="example:\n  reqplane call default.backend.generate '{\"n\": 3}'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"reqplane {version('reqplane')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (serve, call, plugins, demo):
+        command.add_parser(commands)
+    return parser
+
+
+def _reason(error: ReqplaneError) -> str:
+    """What went wrong and where to read on: one line, but for a list of bad settings."""
+    text = str(error) if isinstance(error, SettingsError) else " ".join(str(error).split())
+    return f"{text}; see docs/errors.md#{type(error).__name__}"
+
+
+def _complain(reason: str, status: int) -> int:
+    print(f"reqplane: {reason}", file=sys.stderr)
+    return status
+
+
+def _write_utf8() -> None:
+    """JSON is UTF-8, whatever the terminal's language."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,74 @@
+"""`reqplane plugins`: what is installed, what it offers, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from reqplane.cli.arguments import Commands, add_command
+from reqplane.errors import ReqplaneError
+from reqplane.plugins import Found, Offer, list_plugins, load_plugins
+from reqplane.settings import Settings, environment, load
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "plugins",
+        run,
+        summary="list the installed plugins and what they offer",
+        example="reqplane plugins --json",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def run(arguments: Any) -> int:
+    """Print the list, then what keeps the settings' choice from working, if anything does."""
+    env = environment()
+    settings = load(Settings, env)
+    found = list_plugins(settings)
+    print(_as_json(found) if arguments.json else _as_table(found))
+    try:
+        load_plugins(settings, env)
+    except ReqplaneError as error:
+        print(f"\nAs it stands, connect() fails: {error}", file=sys.stderr)
+    return 0
+
+
+def _as_json(found: Iterable[Found]) -> str:
+    rows = [{**asdict(plugin), "chosen": plugin.chosen} for plugin in found]
+    return json.dumps(rows, ensure_ascii=False, indent=2)
+
+
+def _as_table(found: Iterable[Found]) -> str:
+    rows = [("NAME", "DISTRIBUTION", "VERSION", "CHOSEN", "OFFERS (* = chosen)")]
+    rows += [_row(plugin) for plugin in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+    return "  ".join([*cells, row[-1]]).rstrip()
+
+
+def _row(plugin: Found) -> tuple[str, str, str, str, str]:
+    chosen = "broken" if plugin.broken else "off" if plugin.disabled else "yes" if plugin.chosen else "no"
+    return plugin.name, plugin.distribution, plugin.version, chosen, _offers(plugin)
+
+
+def _offers(plugin: Found) -> str:
+    if plugin.broken:
+        return " ".join(plugin.broken.split())
+    if plugin.disabled:
+        return "left out by DYN_DISABLED_EXTENSIONS"
+    groups = groupby(plugin.offers, key=lambda offer: offer.kind)
+    return "; ".join(f"{kind} {', '.join(map(_marked, offers))}" for kind, offers in groups)
+
+
+def _marked(offer: Offer) -> str:
+    return f"{offer.name}*" if offer.chosen else offer.name

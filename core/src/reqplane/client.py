@@ -1,0 +1,117 @@
+"""The asking side: a client of one endpoint, whose calls are streams (reqplane.stream)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from reqplane.context import Context
+from reqplane.errors import NoInstances
+from reqplane.instances import InstanceTable
+from reqplane.interfaces import PendingStream, RouterPolicy
+from reqplane.model import Instance
+from reqplane.stream import Calling, Stream
+from reqplane.wire.request import HeadTemplate
+
+
+class Client:
+    """Calls one endpoint.  Made by `Endpoint.client()`."""
+
+    def __init__(
+        self, calling: Calling, table: InstanceTable, router_mode: str, policies: Mapping[str, RouterPolicy]
+    ) -> None:
+        self.calling = calling
+        self.table = table
+        self.router_mode = router_mode
+        self._policies = policies
+        self._templates: dict[str, HeadTemplate] = {}
+        self.path = str(table.endpoint)
+
+    # ── calls; each returns a Stream, nothing is sent before it is awaited or iterated ──
+
+    def generate(
+        self,
+        request: Any,
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+        annotated: bool = False,
+    ) -> Stream:
+        """Call a worker of the client's router mode's choice.
+
+        `timeout` is in seconds for the whole answer, and travels to the worker; `context` hands on a
+        handler's id, headers, deadline and cancellation.
+        """
+        return Stream(self, request, self._policies[self.router_mode], None, context, timeout, annotated)
+
+    def round_robin(
+        self,
+        request: Any,
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+        annotated: bool = False,
+    ) -> Stream:
+        """Call the worker whose turn it is."""
+        return Stream(self, request, self._policies["round_robin"], None, context, timeout, annotated)
+
+    def random(
+        self,
+        request: Any,
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+        annotated: bool = False,
+    ) -> Stream:
+        """Call any worker."""
+        return Stream(self, request, self._policies["random"], None, context, timeout, annotated)
+
+    def direct(
+        self,
+        request: Any,
+        instance_id: int,
+        *,
+        context: Context | None = None,
+        timeout: float | None = None,
+        annotated: bool = False,
+    ) -> Stream:
+        """Call the worker of this number, and no other."""
+        return Stream(self, request, None, instance_id, context, timeout, annotated)
+
+    # ── who there is ──
+
+    def instances(self) -> list[Instance]:
+        """The workers that can be reached, by number."""
+        return self.table.instances()
+
+    def instance_ids(self) -> list[int]:
+        """Their numbers."""
+        return [instance.instance_id for instance in self.table.instances()]
+
+    async def wait_for_instances(self, timeout: float | None = None) -> list[int]:
+        """Wait until a worker can be reached; their numbers.  NoInstances after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.table.wait_for_any()
+        except TimeoutError:
+            raise self.no_instances() from None
+        return self.instance_ids()
+
+    def no_instances(self, wanted: int | None = None) -> NoInstances:
+        """The error that says whom discovery holds instead."""
+        return NoInstances(
+            endpoint=self.path,
+            planes=self.calling.planes,
+            elsewhere=self.table.elsewhere(),
+            discovery=self.calling.discovery,
+            wanted=wanted,
+            present=self.instance_ids(),
+        )
+
+    def template(self, codec: str, pending: PendingStream) -> HeadTemplate:
+        """What heads of requests in this codec have in common."""
+        template = self._templates.get(codec)
+        if template is None or not template.matches(pending.info):
+            template = self._templates[codec] = HeadTemplate(self.path, codec, pending.info)
+        return template

@@ -1,0 +1,1 @@
+"""The demonstration: a tiny language model behind a frontend and three workers."""

@@ -1,0 +1,93 @@
+"""`reqplane demo`, `reqplane demo server`, `reqplane demo client`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import reqplane
+from reqplane.cli.arguments import Commands, add_command
+from reqplane.demo.show import show
+from reqplane.demo.worker import PATH, handler, language_model
+from reqplane.settings import environment
+
+_LOCAL = {
+    "DYN_HTTP_RPC_HOST": "127.0.0.1",
+    "DYN_HTTP_RPC_PORT": "0",
+    "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
+}
+"""On this machine only, on free ports, so that any number of demonstrations fit beside each other."""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "demo",
+        _all_in_one,
+        summary="a frontend and three workers with a tiny language model; one worker is killed on the way",
+        example="reqplane demo",
+    )
+    parts = parser.add_subparsers(title="by hand, in two terminals", metavar="PART")
+    server = add_command(
+        parts, "server", _server, summary="one worker, until Ctrl-C", example="reqplane demo server"
+    )
+    server.set_defaults(part="server")
+    client = add_command(
+        parts,
+        "client",
+        _client,
+        summary="one prompt, answered by a worker that `reqplane demo server` started",
+        example='reqplane demo client "The keeper of the light"',
+    )
+    client.add_argument("prompt", nargs="?", default="The keeper", help="what the text begins with")
+    client.add_argument("--tokens", type=int, default=60, help="how long the answer is")
+
+
+def _choice() -> dict[str, str]:
+    """The variables of a demonstration: what is set stays, what is not stays on this machine."""
+    env = environment()
+    chosen = {name: value for name, value in _LOCAL.items() if not env.get(name)}
+    if not env.get("DYN_REQUEST_PLANE") and not env.get("DYN_DISCOVERY_BACKEND"):
+        chosen |= {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
+        print(
+            "Neither DYN_REQUEST_PLANE nor DYN_DISCOVERY_BACKEND is set: using http and file.",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+def _all_in_one(arguments: Any) -> int:
+    return asyncio.run(show(_choice()))
+
+
+def _server(arguments: Any) -> int:
+    return asyncio.run(_serve(_choice()))
+
+
+async def _serve(env: Mapping[str, str]) -> int:
+    async with reqplane.connect(env) as runtime:
+        try:
+            await runtime.endpoint(PATH).serve_endpoint(handler(language_model()))
+        except TimeoutError as error:
+            print(f"reqplane: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _client(arguments: Any) -> int:
+    return asyncio.run(_ask({"DYN_LOG": "warning", **_choice()}, arguments.prompt, arguments.tokens))
+
+
+async def _ask(env: Mapping[str, str], prompt: str, tokens: int) -> int:
+    async with reqplane.connect(env) as runtime:
+        client = await runtime.endpoint(PATH).client()
+        await client.wait_for_instances(timeout=10)
+        stream = client.generate({"prompt": prompt, "max_tokens": tokens}, timeout=60)
+        print(prompt, end="", flush=True)
+        async for item in stream:
+            print(item["token"], end="", flush=True)
+        worker = stream.instance.instance_id if stream.instance else "?"
+        print(f"\n({stream.items_received} tokens from worker {worker} by {stream.plane})")
+    return 0

@@ -1,0 +1,1 @@
+"""Where workers register and frontends find them: the built-in backends."""

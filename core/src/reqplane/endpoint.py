@@ -1,0 +1,222 @@
+"""One call, answering side: accept a frame, call home, run the handler, send what it yields.
+
+    accept      head checked ─► handler scheduled ─► return, and the plane acks
+    _answer     call home ─► decode ─► prologue ─► _stream: item ─► codec ─► write … ─► end
+
+The worker calls home before anything else, so a frontend soon knows that its request has arrived.  A
+handler that never awaits still gives way to others: after its first item and then every few KiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from reqplane.context import Context
+from reqplane.errors import (
+    InvalidFrame,
+    PayloadError,
+    ReqplaneError,
+    UnknownEndpoint,
+    WireError,
+    WorkerDraining,
+    WrongInstance,
+)
+from reqplane.handlers import Handler
+from reqplane.interfaces import Delivery, HomeStream, Observer, PayloadCodec, ResponseTransport, Timers
+from reqplane.model import Body, Control, EndpointId
+from reqplane.wire.dialect import Dialect, EnvelopedDialect
+from reqplane.wire.failure import error_text
+from reqplane.wire.frame import split
+from reqplane.wire.request import RequestHead, decode_head
+from reqplane.wire.trace import INSTANCE, carried
+
+log = logging.getLogger("reqplane")
+
+_BURST = 4096
+"""What a handler may send before it gives way, in bytes …"""
+_ITEM_COST = 128
+"""… where each item counts for this much more: about 20 items of the usual size."""
+
+
+class Spawn(Protocol):
+    """How tasks are started."""
+
+    def __call__(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What every served endpoint of a runtime needs."""
+
+    incarnation: int
+    response: ResponseTransport
+    codecs: Mapping[str, PayloadCodec]
+    timers: Timers
+    observers: Sequence[Observer]
+    max_frame_bytes: int
+
+
+class ServedEndpoint:
+    """One endpoint of this process.  `accept` is what its listeners call, on whichever plane."""
+
+    def __init__(self, endpoint: EndpointId, handler: Handler, answering: Answering) -> None:
+        self.endpoint = endpoint
+        self.instance_ids: set[int] = set()
+        """This worker's number, and those it had until lately."""
+        self.draining = False
+        self.running: set[asyncio.Task[None]] = set()
+        self._path = str(endpoint)
+        self._handler = handler
+        self._answering = answering
+        self._loop = asyncio.get_running_loop()
+        self._plain = {name: Dialect(name, codec) for name, codec in answering.codecs.items()}
+
+    # ── accepting ──
+
+    def accept(self, delivery: Delivery) -> None:
+        """Check the frame and schedule its handler; RequestRefused says why not."""
+        try:
+            header, body = split(delivery.frame, self._answering.max_frame_bytes)
+            head = decode_head(header)
+        except WireError as error:
+            raise InvalidFrame(error.problem) from error
+        self._check(head, delivery)
+        headers = delivery.headers or head.headers
+        task = self._loop.create_task(self._answer(head, body, carried(headers) if headers else {}))
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+
+    def _check(self, head: RequestHead, delivery: Delivery) -> None:
+        if head.endpoint is not None and head.endpoint != self._path:
+            raise UnknownEndpoint(f"the request is for {head.endpoint!r:.200}, this is {self._path}")
+        wanted = delivery.headers.get(INSTANCE) or head.headers.get(INSTANCE)
+        if wanted is not None and not self._is_me(wanted):
+            raise WrongInstance(f"the request is for the instance {wanted!r:.100}")
+        if head.codec not in self._plain:
+            raise InvalidFrame(
+                f"the codec {head.codec!r:.60} is not installed here; there are {', '.join(self._plain)}"
+            )
+        if head.request_stream is not None:
+            raise InvalidFrame("this endpoint takes a single request, not a stream")
+        if self.draining:
+            raise WorkerDraining("the worker is leaving")
+
+    def _is_me(self, wanted: str) -> bool:
+        """Whether `<id>/<incarnation>`, or an id alone, names this worker."""
+        number, _, incarnation = wanted.partition("/")
+        if incarnation:
+            return incarnation == str(self._answering.incarnation)
+        return number in map(str, self.instance_ids)
+
+    # ── answering ──
+
+    async def _answer(self, head: RequestHead, body: Body, headers: Mapping[str, str]) -> None:
+        """One request from call-home to end; nothing is raised, whatever the handler does."""
+        task = asyncio.current_task()
+        assert task is not None
+        context = Context(head.request_id, headers=headers)
+
+        def told(control: Control) -> None:
+            if control is Control.STOP:
+                context.stop_generating()
+            else:
+                context.kill()
+                task.cancel()
+
+        try:
+            home = await self._answering.response.call_home(head.connection, told)
+        except ReqplaneError as error:
+            log.warning(
+                "request %s was accepted, but its answer has nowhere to go: %s", head.request_id, error
+            )
+            return
+        except asyncio.CancelledError:
+            return
+        deadline = None
+        if head.timeout is not None:
+            context.deadline = self._loop.time() + head.timeout
+            deadline = self._answering.timers.at(context.deadline, lambda: told(Control.KILL))
+        try:
+            await self._run(home, self._dialect(head, home), body, context)
+        except asyncio.CancelledError:
+            home.abort()
+        except Exception:
+            home.abort()
+            log.exception("request %s could not be answered", head.request_id)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+
+    def _dialect(self, head: RequestHead, home: HomeStream) -> Dialect:
+        if home.enveloped:
+            return EnvelopedDialect(head.codec, self._answering.codecs[head.codec])
+        return self._plain[head.codec]
+
+    async def _run(self, home: HomeStream, dialect: Dialect, body: Body, context: Context) -> None:
+        try:
+            request = dialect.decode(body)
+        except PayloadError as error:
+            home.prologue(error_text(error))
+            return
+        home.prologue(None)
+        for observer in self._answering.observers:
+            observer.handler_started(context.id, self.endpoint)
+        sent = _Sent()
+        failure: BaseException | None = None
+        try:
+            await self._stream(home, dialect, request, context, sent)
+        except Exception as error:
+            failure = error
+            log.warning(
+                "request %s: the handler failed after %d items", context.id, sent.items, exc_info=True
+            )
+            home.write(dialect.failure(error), annotated=True)
+        except asyncio.CancelledError as error:
+            failure = error
+            raise
+        finally:
+            for observer in self._answering.observers:
+                observer.handler_finished(context.id, sent.items, failure)
+        home.end(dialect.end())
+
+    async def _stream(
+        self, home: HomeStream, dialect: Dialect, request: Any, context: Context, sent: _Sent
+    ) -> None:
+        """Send the handler's items, at the pace of the reader and in turn with other handlers."""
+        encode: Callable[[Any], bytes] = dialect.item
+        write = home.write
+        budget = 1  # give way after the first item already, so that all streams' first items go out soon
+        items = self._handler(request, context)
+        try:
+            async for item in items:
+                if budget <= 0:
+                    await asyncio.sleep(0)
+                    budget = _BURST
+                    if context.is_killed():
+                        raise asyncio.CancelledError
+                try:
+                    body = encode(item)
+                except PayloadError as error:
+                    error.index = sent.items
+                    raise
+                sent.items += 1
+                budget -= len(body) + _ITEM_COST
+                if not write(body):
+                    await home.ready()
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class _Sent:
+    """How many items went out, also when sending them was cut short."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items = 0

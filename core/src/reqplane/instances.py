@@ -1,0 +1,169 @@
+"""The live table of one endpoint's workers, fed by discovery: who can be reached, and how.
+
+Everything that depends only on a worker's record (its routes, its codec) is worked out here, once, when
+the record arrives; a call only looks it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reqplane.errors import DiscoveryError
+from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy
+from reqplane.model import Change, EndpointId, Instance
+from reqplane.wire.dialect import Dialect, EnvelopedDialect
+
+log = logging.getLogger("reqplane")
+
+_RETRY_PAUSE = 0.25
+"""Seconds before a watch that failed is started again."""
+
+
+class Route:
+    """One way to a worker: a plane and what it needs to send there."""
+
+    __slots__ = ("carries_headers", "plane", "target", "transport")
+
+    def __init__(self, transport: RequestTransport[Any], target: Any) -> None:
+        self.transport = transport
+        self.target = target
+        self.plane = transport.name
+        self.carries_headers = transport.capabilities.headers
+
+
+class Worker:
+    """A worker that can be reached: its instance, its routes in order of preference, its dialect."""
+
+    __slots__ = ("codec", "dialect", "instance", "routes")
+
+    def __init__(self, instance: Instance, routes: Sequence[Route], codec: PayloadCodec) -> None:
+        self.instance = instance
+        self.routes = routes
+        self.codec = codec
+        self.dialect = Dialect(codec.name, codec)
+
+    def enveloped(self) -> Dialect:
+        """The dialect for a stream that turned out to have envelopes."""
+        return EnvelopedDialect(self.codec.name, self.codec)
+
+
+class InstanceTable:
+    """Follows one endpoint.  `policy` is told of every worker that can be reached."""
+
+    def __init__(
+        self,
+        endpoint: EndpointId,
+        discovery: Discovery,
+        transports: Sequence[RequestTransport[Any]],
+        codecs: Mapping[str, PayloadCodec],
+        policy: RouterPolicy,
+    ) -> None:
+        self.endpoint = endpoint
+        self.policy = policy
+        self._discovery = discovery
+        self._transports = transports
+        self._codecs = codecs
+        self._known: dict[int, Instance] = {}
+        self._workers: dict[int, Worker] = {}
+        self._by_id: dict[int, Worker] = {}
+        self._listed = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None
+
+    # ── following ──
+
+    async def follow(self) -> None:
+        """Keep the table up to date until cancelled; a watch that fails is started again."""
+        while True:
+            stale = set(self._known)
+            try:
+                first = True
+                async for changes in self._discovery.watch(self.endpoint):
+                    if first:  # a listing: what it does not hold is gone
+                        held = {change.instance.incarnation for change in changes if change.up}
+                        gone = [Change(self._known[key], up=False) for key in stale - held]
+                        changes, first = [*gone, *changes], False
+                    self._apply(changes)
+            except DiscoveryError as error:
+                log.warning("following %s failed, trying again: %s", self.endpoint, error)
+            except Exception:
+                log.exception("following %s failed, trying again", self.endpoint)
+            await asyncio.sleep(_RETRY_PAUSE)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        added: list[Instance] = []
+        removed: list[Instance] = []
+        for change in changes:
+            before = self._remove(change.instance.incarnation)
+            if before is not None:
+                removed.append(before)
+            if change.up and self._add(change.instance):
+                added.append(change.instance)
+        if added or removed:
+            self.policy.changed(added, removed)
+        self._listed.set()
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _remove(self, incarnation: int) -> Instance | None:
+        """Forget a worker; its instance if it could be reached."""
+        self._known.pop(incarnation, None)
+        worker = self._workers.pop(incarnation, None)
+        if worker is None:
+            return None
+        if self._by_id.get(worker.instance.instance_id) is worker:
+            del self._by_id[worker.instance.instance_id]
+        return worker.instance
+
+    def _add(self, instance: Instance) -> bool:
+        self._known[instance.incarnation] = instance
+        codec = self._codecs.get(instance.codec)
+        if codec is None:
+            log.warning("%s wants the codec %r, which is not installed", instance.label, instance.codec)
+            return False
+        routes = [
+            Route(transport, target)
+            for transport in self._transports
+            if (target := transport.target(instance)) is not None
+        ]
+        if not routes:
+            return False
+        worker = Worker(instance, routes, codec)
+        self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
+        return True
+
+    # ── asking ──
+
+    def worker(self, incarnation: int) -> Worker | None:
+        return self._workers.get(incarnation)
+
+    def by_id(self, instance_id: int) -> Worker | None:
+        return self._by_id.get(instance_id)
+
+    def instances(self) -> list[Instance]:
+        """The workers that can be reached, by number."""
+        return sorted((w.instance for w in self._workers.values()), key=lambda one: one.instance_id)
+
+    def elsewhere(self) -> dict[str, int]:
+        """How many workers of the endpoint there are on planes that this process does not use."""
+        return dict(
+            Counter(
+                ",".join(instance.planes) or "an unknown plane"
+                for incarnation, instance in self._known.items()
+                if incarnation not in self._workers
+            )
+        )
+
+    async def listed(self) -> None:
+        """Wait for the first listing."""
+        await self._listed.wait()
+
+    async def wait_for_any(self) -> None:
+        """Wait until some worker can be reached."""
+        while not self._workers:
+            if self._changed is None or self._changed.done():
+                self._changed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._changed)

@@ -1,0 +1,260 @@
+"""`connect()`: settings, then plugins, then opened objects.  The one place where they are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from reqplane.client import Client
+from reqplane.endpoint import Answering
+from reqplane.errors import ReqplaneError, SettingsError
+from reqplane.handlers import adapt
+from reqplane.host import RuntimeHost
+from reqplane.instances import InstanceTable
+from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
+from reqplane.model import EndpointId
+from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
+from reqplane.serving import Planes, Serving
+from reqplane.settings import Settings, collect, environment
+from reqplane.stream import Calling
+
+log = logging.getLogger("reqplane")
+
+
+class Endpoint:
+    """A service's name, to be served or called.  Made by `DistributedRuntime.endpoint`."""
+
+    def __init__(self, runtime: DistributedRuntime, endpoint: EndpointId) -> None:
+        self._runtime = runtime
+        self.id = endpoint
+
+    async def serve_endpoint(self, handler: Callable[..., Any]) -> None:
+        """Serve it with `handler` until SIGTERM, SIGINT or `runtime.shutdown()`; returns drained.
+
+        `handler(request, context)` or `handler(request)`: an async generator, a coroutine (one item) or a
+        generator (runs in a thread); anything else is a TypeError.  TimeoutError: handlers still ran when
+        the drain time was over.
+        """
+        await self._runtime.serve(self.id, handler)
+
+    async def client(self, router_mode: str | None = None) -> Client:
+        """A client of this endpoint, which knows by then the workers that there are.
+
+        `router_mode`: a policy's name; DYN_ROUTER_MODE if left out.
+        """
+        return await self._runtime.client(self.id, router_mode)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class DistributedRuntime:
+    """One process's part of the system.  Made by `connect()`."""
+
+    def __init__(
+        self,
+        host: RuntimeHost,
+        settings: Settings,
+        plugins: Plugins,
+        discovery: Discovery,
+        response: ResponseTransport,
+        transports: Mapping[str, RequestTransport[Any]],
+        signals: bool,
+    ) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.incarnation = host.incarnation
+        self._host = host
+        self._discovery = discovery
+        self._response = response
+        self._transports = transports
+        self._signals = signals
+        self._codecs: dict[str, PayloadCodec] = {name: cls() for name, cls in plugins.codecs.items()}
+        self._observers = plugins.observers(host.env)
+        self._leaving = asyncio.Event()
+        self._serving: set[asyncio.Future[None]] = set()
+
+    def endpoint(self, path: str) -> Endpoint:
+        """`namespace.component.endpoint`, with or without `dyn://`; ValueError if it is neither."""
+        return Endpoint(self, EndpointId.parse(path))
+
+    def shutdown(self) -> None:
+        """Let every `serve_endpoint` drain and return."""
+        self._leaving.set()
+
+    # ── serving ──
+
+    async def serve(self, endpoint: EndpointId, handler: Callable[..., Any]) -> None:
+        """See `Endpoint.serve_endpoint`."""
+        answering = Answering(
+            self._host.incarnation,
+            self._response,
+            self._codecs,
+            self._host.timers,
+            self._observers,
+            self.settings.max_frame_bytes,
+        )
+        planes = Planes(
+            list(self._transports.values()), self._discovery, self.settings.codec, self.settings.drain_timeout
+        )
+        serving = Serving(endpoint, adapt(handler), planes, answering)
+        await self._response.listen()  # a record tells the worker's own response address too
+        self._take_signals()
+        done = asyncio.get_running_loop().create_future()
+        self._serving.add(done)
+        try:
+            await serving.run(self._leaving)
+        finally:
+            self._serving.discard(done)
+            done.set_result(None)
+
+    def _take_signals(self) -> None:
+        """SIGTERM and SIGINT mean: leave in order.  A second one has its usual effect."""
+        if not self._signals:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._signalled)
+        except (NotImplementedError, RuntimeError, ValueError):  # not the main thread
+            log.debug("signals are left alone: this is not the main thread")
+            self._signals = False
+
+    def _signalled(self) -> None:
+        self._give_signals_back()
+        self.shutdown()
+
+    def _give_signals_back(self) -> None:
+        if self._signals:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    # ── calling ──
+
+    async def client(self, endpoint: EndpointId, router_mode: str | None = None) -> Client:
+        """See `Endpoint.client`."""
+        mode = router_mode or self.settings.router_mode
+        self.plugins.policy(mode)
+        await self._response.listen()
+        policies = {
+            name: cls.create(endpoint, self._host)
+            for name, cls in self.plugins.policies.items()
+            if name in {mode, "round_robin", "random"}
+        }
+        table = InstanceTable(
+            endpoint, self._discovery, list(self._transports.values()), self._codecs, _All(policies)
+        )
+        self._host.spawn(table.follow(), f"follows {endpoint}")
+        await table.listed()
+        return Client(self._calling(), table, mode, policies)
+
+    def _calling(self) -> Calling:
+        return Calling(
+            self._response,
+            self._host.timers,
+            self._observers,
+            tuple(self._transports),
+            self._discovery.name,
+            self.settings.call_home_timeout,
+            self.settings.stream_idle_timeout,
+        )
+
+    async def aclose(self) -> None:
+        """Leave: drain what is served and wait for it."""
+        self.shutdown()
+        if self._serving:
+            await asyncio.wait(list(self._serving))
+        self._give_signals_back()
+
+
+@asynccontextmanager
+async def connect(
+    env: Mapping[str, str] | None = None, *, signals: bool = True
+) -> AsyncGenerator[DistributedRuntime]:
+    """Set up a runtime from the `DYN_` variables, with `env` on top of the process's own.
+
+    `signals=False` leaves SIGTERM and SIGINT alone.  SettingsError and PluginError say what is wrong and
+    what cures it; DiscoveryUnavailable, that workers can't be registered or found.
+    """
+    variables = environment(env)
+    settings, plugins = _choose(variables)
+    _log_to_stderr(settings.log_level)
+    host = RuntimeHost(variables, settings.limits())
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(host.aclose)
+
+        async def opened(cls: type[Any]) -> Any:
+            try:
+                plugin = await cls.open(host)
+            except ReqplaneError:
+                raise
+            except Exception as error:
+                raise plugins.broken_at_open(cls, error) from error
+            stack.push_async_callback(plugin.aclose)
+            return plugin
+
+        discovery = await opened(plugins.discovery_backends[settings.discovery])
+        response = await opened(plugins.response_transports[RESPONSE_PLANE])
+        transports = {name: await opened(plugins.request_transports[name]) for name in settings.planes}
+        runtime = DistributedRuntime(host, settings, plugins, discovery, response, transports, signals)
+        stack.push_async_callback(runtime.aclose)
+        yield runtime
+
+
+def _choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
+    """The settings and the plugins that they name; everything that is wrong with any of them at once."""
+    (settings,), problems = collect([Settings], env)
+    try:
+        plugins = load_plugins(settings, env)
+    except ReqplaneError:
+        if problems:
+            raise SettingsError(problems) from None
+        raise
+    chosen = [
+        plugins.discovery_backends[settings.discovery],
+        plugins.response_transports[RESPONSE_PLANE],
+        *(plugins.request_transports[name] for name in settings.planes),
+    ]
+    _, more = collect([cls.settings for cls in chosen if cls.settings is not None], env)
+    if problems or more:
+        raise SettingsError([*problems, *more])
+    return settings, plugins
+
+
+class _All(RouterPolicy):
+    """Tells all policies of one client who came and went."""
+
+    name = "all"
+
+    def __init__(self, policies: Mapping[str, RouterPolicy]) -> None:
+        self._policies = policies
+
+    def changed(self, added: Any, removed: Any) -> None:
+        for policy in self._policies.values():
+            policy.changed(added, removed)
+
+    def pick(self, request: Any, avoid: Any) -> None:
+        raise NotImplementedError
+
+
+class _UnlessConfigured(logging.StreamHandler[Any]):
+    """Prints to stderr as long as the application has not set up logging itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not logging.getLogger().handlers and bool(super().filter(record))
+
+
+def _log_to_stderr(level: str) -> None:
+    """Without this a worker that nobody configured logging for would start, fail and leave in silence."""
+    if log.level == logging.NOTSET:
+        log.setLevel(level.upper())
+    if not any(isinstance(handler, _UnlessConfigured) for handler in log.handlers):
+        handler = _UnlessConfigured(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)

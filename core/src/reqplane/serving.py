@@ -1,0 +1,170 @@
+"""One endpoint served on several planes under one registration, from its number to its last answer.
+
+Coming: reserve a number ─► listen on every plane ─► merge the planes' records ─► publish, once.
+Leaving: withdraw ─► refuse what is new ─► drain the planes ─► running handlers end ─► close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from reqplane.endpoint import Answering, ServedEndpoint
+from reqplane.errors import DiscoveryError
+from reqplane.handlers import Handler
+from reqplane.interfaces import Discovery, Listener, Registration, RequestTransport
+from reqplane.model import EndpointId, Served
+from reqplane.wire.records import make_record
+
+log = logging.getLogger("reqplane")
+
+_FORMER_ID_SECONDS = 60.0
+"""How long a number that a lost registration had is still this worker's."""
+_RENEW_PAUSE = 0.5
+"""Seconds between attempts to register again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Where an endpoint is served and registered."""
+
+    transports: Sequence[RequestTransport[Any]]
+    discovery: Discovery
+    codec: str
+    drain_timeout: float
+
+
+class Serving:
+    """One endpoint, while it is served."""
+
+    def __init__(self, endpoint: EndpointId, handler: Handler, planes: Planes, answering: Answering) -> None:
+        self.endpoint = endpoint
+        self._planes = planes
+        self._answering = answering
+        self._accepting = ServedEndpoint(endpoint, handler, answering)
+        self._listeners: list[Listener] = []
+
+    async def run(self, leaving: asyncio.Event) -> None:
+        """Serve until `leaving` is set, then leave in order.
+
+        TimeoutError if handlers still ran when the drain time was over; they were cancelled.
+        """
+        planes = self._planes
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._cancel_handlers)
+            registration = await planes.discovery.reserve(self.endpoint, self._answering.incarnation)
+            stack.push_async_callback(registration.withdraw)
+            self._accepting.instance_ids.add(registration.instance_id)
+            for transport in planes.transports:
+                listener = await transport.listen(self._served(registration), self._accepting.accept)
+                stack.push_async_callback(listener.close)
+                self._listeners.append(listener)
+            await registration.publish(self._record(registration))
+            self._say_hello(registration)
+            await self._stay(registration, leaving)
+            await self._leave(registration)
+
+    def _served(self, registration: Registration) -> Served:
+        answering = self._answering
+        return Served(
+            self.endpoint, answering.incarnation, registration.instance_id, answering.response.advertised
+        )
+
+    def _record(self, registration: Registration) -> Mapping[str, Any]:
+        members: dict[str, Any] = {}
+        for listener in self._listeners:
+            members.update(listener.record(registration.instance_id))
+        return make_record(
+            self.endpoint,
+            registration.instance_id,
+            self._answering.incarnation,
+            members,
+            self._planes.codec,
+            [transport.name for transport in self._planes.transports],
+        )
+
+    def _say_hello(self, registration: Registration) -> None:
+        record = self._record(registration)
+        log.info(
+            "serving %s as instance %d on %s, found by %s, at %s",
+            self.endpoint,
+            registration.instance_id,
+            ",".join(transport.name for transport in self._planes.transports),
+            self._planes.discovery.name,
+            _first_address(record["transport"]),
+        )
+
+    # ── staying ──
+
+    async def _stay(self, registration: Registration, leaving: asyncio.Event) -> None:
+        """Wait for the end, and register again whenever the registration is lost."""
+        left = asyncio.ensure_future(leaving.wait())
+        try:
+            while not left.done():
+                await asyncio.wait([left, registration.lost], return_when=asyncio.FIRST_COMPLETED)
+                if not left.done():
+                    await self._register_again(registration, left)
+        finally:
+            left.cancel()
+
+    async def _register_again(self, registration: Registration, left: asyncio.Future[Any]) -> None:
+        former = registration.instance_id
+        log.warning("%s lost its registration as instance %d, registering again", self.endpoint, former)
+        while not left.done():
+            try:
+                await registration.renew()
+                self._accepting.instance_ids.add(registration.instance_id)
+                await registration.publish(self._record(registration))
+            except DiscoveryError as error:
+                log.warning("%s is not registered: %s", self.endpoint, error)
+                await asyncio.wait([left], timeout=_RENEW_PAUSE)
+                continue
+            break
+        if registration.instance_id != former:
+            when = asyncio.get_running_loop().time() + _FORMER_ID_SECONDS
+            self._answering.timers.at(when, lambda: self._accepting.instance_ids.discard(former))
+
+    # ── leaving ──
+
+    async def _leave(self, registration: Registration) -> None:
+        planes = self._planes
+        log.info("%s leaves, %d requests are running", self.endpoint, len(self._accepting.running))
+        try:
+            await registration.withdraw()
+        except DiscoveryError as error:
+            log.warning("%s could not be withdrawn: %s", self.endpoint, error)
+        self._accepting.draining = True
+        try:
+            async with asyncio.timeout(planes.drain_timeout):
+                await asyncio.gather(*(listener.drain() for listener in self._listeners))
+                while self._accepting.running:
+                    await asyncio.wait(list(self._accepting.running))
+        except TimeoutError:
+            raise TimeoutError(
+                f"{len(self._accepting.running)} requests of {self.endpoint} still ran after "
+                f"{planes.drain_timeout:g} s (DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT) and were cut off"
+            ) from None
+
+    async def _cancel_handlers(self) -> None:
+        """Last of all: whatever still runs is cut off, and its caller told so by a broken stream."""
+        running = list(self._accepting.running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=1.0)
+
+
+def _first_address(transport: Mapping[str, Any]) -> str:
+    """Something that looks like an address in a record, for people."""
+    for member in transport.values():
+        if isinstance(member, str):
+            return member
+        if isinstance(member, Mapping):
+            for value in member.values():  # pyright: ignore[reportUnknownVariableType]
+                if isinstance(value, str):
+                    return value
+    return "no address"

@@ -1,0 +1,538 @@
+"""One call and its answer, asking side.
+
+    Stream._start     pick ─► _attempt: expect, head, frame, send ─► first of ack and call-home
+       ▲ ______________│ CannotConnect, or a refusal that says "elsewhere": another worker, each once
+    Stream._items     receive ─► decode ─► yield … until the end marker, or an error that says what happened
+
+The ack and the worker's call-home race, and the call-home mostly wins: the call goes on at whichever is
+first.  A subject belongs to one attempt; whatever ends the attempt closes it, and a worker that calls home
+later is killed.  So a request that was given up never runs on unseen, and none is answered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from reqplane.context import Context
+from reqplane.errors import (
+    CannotConnect,
+    DeadlineExceeded,
+    DeliveryUnknown,
+    HandlerFailed,
+    NotDelivered,
+    PayloadError,
+    ReqplaneError,
+    RequestError,
+    RequestRefused,
+    StreamBroken,
+)
+from reqplane.instances import Route, Worker
+from reqplane.interfaces import (
+    Observer,
+    Outcome,
+    PendingStream,
+    ResponseTransport,
+    RouterPolicy,
+    Timer,
+    Timers,
+)
+from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Prologue, Request
+from reqplane.wire.dialect import Fields
+from reqplane.wire.failure import error_from, is_error
+from reqplane.wire.frame import Frame
+from reqplane.wire.trace import INSTANCE
+
+if TYPE_CHECKING:
+    from reqplane.client import Client
+
+log = logging.getLogger("reqplane")
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """What every call of a runtime needs."""
+
+    response: ResponseTransport
+    timers: Timers
+    observers: Sequence[Observer]
+    planes: tuple[str, ...]
+    discovery: str
+    call_home_timeout: float
+    idle_timeout: float | None
+
+
+class AnnotatedItem:
+    """An item with what came beside its data; what `annotated=True` yields.  Names are Dynamo's."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        self._members = members
+
+    def data(self) -> Any:
+        """The item's value; None if it has none."""
+        return self._members.get("data")
+
+    def event(self) -> str | None:
+        return self._members.get("event")
+
+    def comments(self) -> list[str]:
+        return list(self._members.get("comment") or ())
+
+    def id(self) -> str | None:
+        return self._members.get("id")
+
+    def __repr__(self) -> str:
+        return f"AnnotatedItem({dict(self._members)!r})"
+
+
+_State = Literal["new", "open", "over"]
+_NOTHING: Any = object()
+
+
+class Stream:
+    """One call and its answer.
+
+    `async for item in stream` sends the request and yields the items; leaving the loop early stops the
+    handler.  `await stream` sends it and returns at the worker's ack; from then on the stream is held by
+    whoever awaited it, leaving a loop only pauses it, and `aclose()`, `async with` or
+    `stop_generating()` end it.
+    """
+
+    __slots__ = (
+        "_annotated",
+        "_batch",
+        "_client",
+        "_context",
+        "_deadline",
+        "_encoded",
+        "_error",
+        "_follows",
+        "_held",
+        "_instance_id",
+        "_loop",
+        "_pending",
+        "_policy",
+        "_reason",
+        "_request",
+        "_route",
+        "_state",
+        "_stopping",
+        "_timer",
+        "_tried",
+        "_worker",
+        "items_received",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        request: Any,
+        policy: RouterPolicy | None,
+        instance_id: int | None,
+        context: Context | None,
+        timeout: float | None,
+        annotated: bool,
+    ) -> None:
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is {timeout!r}, wanted seconds")
+        self._context = Context() if context is None else context
+        self._follows = context is not None  # a context of our own would only make a cycle
+        self.items_received = 0
+        self._client = client
+        self._request = request
+        self._policy = policy
+        self._instance_id = instance_id
+        self._annotated = annotated
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._context.deadline
+        if timeout is not None:
+            self._deadline = min(self._deadline, self._loop.time() + timeout)
+        self._state: _State = "new"
+        self._held = False
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._reason: ReqplaneError | None = None  # why we closed the pending stream ourselves
+        self._encoded: tuple[str, bytes] | None = None
+        self._tried: dict[int, str] = {}
+        self._worker: Worker | None = None
+        self._route: Route | None = None
+        self._pending: PendingStream | None = None
+        self._timer: Timer | None = None
+        self._batch: Iterator[object] = iter(())  # of Part, or Fields
+
+    # ── what callers see ──
+
+    @property
+    def request_id(self) -> str:
+        return self._context.id
+
+    @property
+    def instance(self) -> Instance | None:
+        """The worker that took the request, once one has."""
+        return None if self._worker is None else self._worker.instance
+
+    @property
+    def plane(self) -> str | None:
+        """The plane that carried it."""
+        return None if self._route is None else self._route.plane
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        self._held = True
+        if self._state == "new":
+            yield from self._start().__await__()
+        return self
+
+    def __aiter__(self) -> AsyncGenerator[Any, None]:
+        # A fresh generator each time: Python closes it when the loop is left, so `break` is noticed.
+        return self._items()
+
+    async def __aenter__(self) -> Self:
+        return await self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the call; the handler is stopped if it still runs.  Idempotent."""
+        self._finish(None, "left")
+
+    def stop_generating(self) -> None:
+        """Ask the handler to finish early; what it has yielded by then still comes."""
+        if self._stopping or self._state == "over":
+            return
+        self._stopping = True
+        if self._pending is not None:
+            self._pass_stop(self._pending)
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", "over") == "open" and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._finish, None, "left")  # dropped unread
+
+    # ── sending ──
+
+    async def _start(self) -> None:
+        """Send the request to one worker after the other until one has it."""
+        self._state = "open"
+        if self._follows:
+            self._context.follow(self._told)
+        try:
+            while self._state == "open" and not self._stopping:
+                worker = self._pick()
+                try:
+                    await self._attempt(worker)
+                    return
+                except (NotDelivered, RequestRefused) as error:
+                    self._failed_attempt(worker, error)
+            self._finish(None, "left")
+        except BaseException as error:
+            if isinstance(error, ReqplaneError):
+                self._locate(error, self._worker)
+            self._finish(error, "unknown" if isinstance(error, DeliveryUnknown) else "left")
+            raise
+
+    def _pick(self) -> Worker:
+        client = self._client
+        if self._instance_id is not None or self._policy is None:
+            worker = client.table.by_id(self._instance_id or 0)
+        else:
+            request = Request(self._request, self._context.headers)
+            instance = self._policy.pick(request, self._tried.keys())
+            worker = None if instance is None else client.table.worker(instance.incarnation)
+        if worker is None:
+            raise self._error_of_last_attempt() or client.no_instances(self._instance_id)
+        return worker
+
+    def _failed_attempt(self, worker: Worker, error: RequestError) -> None:
+        """Take note, and raise unless another worker may be asked."""
+        self._tell_policy(worker, "refused" if isinstance(error, RequestRefused) else "unreachable")
+        self._worker = self._route = None
+        self._locate(error, worker)
+        self._tried[worker.instance.incarnation] = worker.instance.label
+        self._error = error
+        elsewhere = isinstance(error, CannotConnect) or (
+            isinstance(error, RequestRefused) and error.retry_elsewhere
+        )
+        if not elsewhere or self._policy is None:
+            raise error
+        log.info("request %s goes to another instance: %s", self.request_id, error)
+
+    def _error_of_last_attempt(self) -> BaseException | None:
+        error, self._error = self._error, None
+        if isinstance(error, RequestError) and len(self._tried) > 1:
+            error.tried = tuple(self._tried.values())
+        return error
+
+    async def _attempt(self, worker: Worker) -> None:
+        """Send to one worker, by its next plane if one can't connect."""
+        if self._policy is not None:
+            self._policy.started(worker.instance)
+        self._worker = worker
+        last = len(worker.routes) - 1
+        for index, route in enumerate(worker.routes):
+            try:
+                await self._send(worker, route)
+                return
+            except CannotConnect as error:
+                if index == last:
+                    raise
+                log.info("request %s tries the next plane: %s", self.request_id, error)
+
+    async def _send(self, worker: Worker, route: Route) -> None:
+        """One attempt: returns at the first of ack and call-home."""
+        self._check_deadline("a worker to send to")
+        self._route = route
+        pending = self._pending = self._client.calling.response.expect(self._context.id)
+        ack: asyncio.Future[None] | None = None
+        try:
+            frame, headers = self._frame(worker, route, pending)
+            for observer in self._client.calling.observers:
+                observer.call_started(self._context.id, worker.instance, route.plane)
+            ack = asyncio.ensure_future(route.transport.send(route.target, frame, headers, self._deadline))
+            await self._first_of(ack, pending)
+            if not pending.opened.done():
+                ack.result()
+        except BaseException:
+            if ack is not None:
+                self._let_go(ack)
+            pending.close()
+            self._pending = None
+            raise
+        self._let_run(ack)
+        if self._stopping:
+            self._pass_stop(pending)
+        self._arm(called_home=pending.opened.done())
+
+    def _frame(self, worker: Worker, route: Route, pending: PendingStream) -> tuple[Frame, Mapping[str, str]]:
+        headers = self._context.headers
+        if self._instance_id is not None:
+            instance = worker.instance
+            headers = {**headers, INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
+        codec = worker.dialect.name
+        if self._encoded is None or self._encoded[0] != codec:
+            self._encoded = codec, worker.dialect.encode(self._request)
+        timeout = None if self._deadline == NEVER else self._deadline - self._loop.time()
+        in_head = None if route.carries_headers else headers
+        header = self._client.template(codec, pending).render(pending.info, timeout, in_head)
+        return Frame(header, self._encoded[1]), headers
+
+    async def _first_of(self, ack: asyncio.Future[None], pending: PendingStream) -> None:
+        if ack.done():
+            return
+        first = self._loop.create_future()
+
+        def wake(_: object) -> None:
+            if not first.done():
+                first.set_result(None)
+
+        ack.add_done_callback(wake)
+        pending.opened.add_done_callback(wake)
+        if self._deadline != NEVER:
+            self._timer = self._client.calling.timers.at(self._deadline, lambda: wake(None))
+        try:
+            await first
+        finally:
+            self._disarm()
+        if not ack.done() and not pending.opened.done():
+            self._check_deadline("the worker's ack")
+
+    def _let_run(self, ack: asyncio.Future[None]) -> None:
+        """The answer is under way; whatever becomes of the ack does not matter any more."""
+        if not ack.done():
+            ack.add_done_callback(self._let_run)
+        elif not ack.cancelled() and (error := ack.exception()) is not None:
+            log.debug("request %s: its ack, not needed any more, says: %s", self.request_id, error)
+
+    def _let_go(self, ack: asyncio.Future[None]) -> None:
+        ack.cancel()
+        self._let_run(ack)
+
+    def _check_deadline(self, stage: str) -> None:
+        if self._deadline <= self._loop.time():
+            raise self._locate(DeadlineExceeded(stage), self._worker)
+
+    # ── the one timer ──
+
+    def _arm(self, called_home: bool) -> None:
+        """Until the worker has called home its time-out counts, then the deadline and the idle time."""
+        self._disarm()
+        limit = self._client.calling.idle_timeout if called_home else self._client.calling.call_home_timeout
+        when = self._deadline if limit is None else min(self._deadline, self._loop.time() + limit)
+        if when != NEVER:
+            self._timer = self._client.calling.timers.at(when, self._expired)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expired(self) -> None:
+        self._timer = None
+        pending = self._pending
+        if pending is None:
+            return
+        if self._deadline <= self._loop.time():
+            stage = "the rest of the answer" if pending.opened.done() else "the worker to call home"
+            self._reason = DeadlineExceeded(stage, items_received=self.items_received)
+        elif not pending.opened.done():
+            limit = self._client.calling.call_home_timeout
+            self._reason = DeliveryUnknown(
+                "never_called_home",
+                f"the worker acknowledged, but did not connect to {pending.info.address} within {limit:g} s "
+                f"(DYN_CALL_HOME_TIMEOUT); workers must be able to reach that address and port",
+            )
+        else:
+            limit = self._client.calling.idle_timeout or 0
+            self._reason = StreamBroken(
+                f"no item for {limit:g} s (DYN_STREAM_IDLE_TIMEOUT)", items_received=self.items_received
+            )
+        pending.close()
+
+    # ── receiving ──
+
+    async def _items(self) -> AsyncGenerator[Any, None]:
+        if self._state == "new":
+            await self._start()
+        elif self._error is not None:
+            raise self._error  # a stream that failed does not look complete the second time either
+        if self._worker is None:
+            return
+        decode = self._decoder(self._worker)
+        try:
+            while self._state == "open":
+                for part in self._batch:
+                    kind = type(part)
+                    if kind is bytes or kind is bytearray:
+                        value = decode(part)
+                        self.items_received += 1
+                        yield value
+                    elif (item := self._rare(part)) is not _NOTHING:
+                        yield item
+                if self._state == "open":
+                    await self._receive()
+        except BaseException as error:
+            self._left(error)
+            raise
+
+    def _left(self, error: BaseException) -> None:
+        """The loop over the items ends by an error of ours, or because its body is left."""
+        if isinstance(error, PayloadError) and error.index is None:
+            error.index = self.items_received
+        if isinstance(error, ReqplaneError):
+            self._finish(self._locate(error, self._worker), "failed")
+        elif not self._held:
+            self._finish(None, "left")
+
+    async def _receive(self) -> None:
+        """Wait for the next batch."""
+        pending, worker = self._pending, self._worker
+        assert pending is not None
+        assert worker is not None
+        parts = await pending.receive()
+        if self._timer is not None or self._client.calling.idle_timeout is not None:
+            self._arm(called_home=True)
+        if pending.enveloped:
+            self._batch = iter(worker.enveloped().read(parts))
+        else:
+            self._batch = iter(parts)
+
+    def _decoder(self, worker: Worker) -> Callable[[Any], Any]:
+        """From a plain item's bytes to what is yielded."""
+        decode = worker.dialect.decode
+        if not self._annotated:
+            return decode
+        return lambda body: AnnotatedItem({"data": decode(body)})
+
+    def _rare(self, part: Any) -> Any:
+        """Anything but a plain item: an item to yield, or nothing, or the end, or an error."""
+        if isinstance(part, Annotated):
+            assert self._worker is not None
+            part = self._worker.dialect.fields(part)
+        if isinstance(part, Fields):
+            return self._annotated_item(part.members)
+        if isinstance(part, End):
+            self._finish(None, "done")
+        elif isinstance(part, Prologue):
+            if part.error is not None:
+                raise HandlerFailed(part.error)
+        elif isinstance(part, Broken):
+            self._broken(part)
+        return _NOTHING
+
+    def _annotated_item(self, members: Mapping[str, Any]) -> Any:
+        if is_error(members):
+            raise error_from(members, self.items_received)
+        if "data" not in members and not self._annotated:
+            return _NOTHING  # an event or a comment without data
+        self.items_received += 1
+        return AnnotatedItem(members) if self._annotated else members["data"]
+
+    def _broken(self, broken: Broken) -> None:
+        if self._reason is not None:
+            raise self._reason
+        if self._stopping:
+            self._finish(None, "done")
+            return
+        raise StreamBroken(broken.reason, items_received=self.items_received)
+
+    # ── the end ──
+
+    def _told(self, control: Control) -> None:
+        """The context that this call follows was asked to stop."""
+        if control is Control.STOP:
+            self.stop_generating()
+        else:
+            self._stopping = True
+            if self._pending is not None:
+                self._pending.kill()
+                self._pending.close()
+
+    def _pass_stop(self, pending: PendingStream) -> None:
+        if pending.opened.done():
+            pending.stop()
+        else:
+            pending.opened.add_done_callback(lambda opened: None if opened.cancelled() else pending.stop())
+
+    def _finish(self, error: BaseException | None, outcome: Outcome) -> None:
+        """Let go of everything; idempotent."""
+        if self._state == "over":
+            return
+        started = self._state == "open"
+        self._state = "over"
+        self._error = error
+        self._disarm()
+        if self._pending is not None:
+            self._pending.close()
+        if started:
+            if self._follows:
+                self._context.unfollow(self._told)
+            if self._worker is not None:
+                self._tell_policy(self._worker, outcome)
+            for observer in self._client.calling.observers:
+                observer.call_finished(self._context.id, self.items_received, error)
+
+    def _tell_policy(self, worker: Worker, outcome: Outcome) -> None:
+        if self._policy is not None:
+            self._policy.finished(worker.instance, outcome)
+
+    def _locate(self, error: ReqplaneError, worker: Worker | None) -> Any:
+        """Say in an error which call it is about."""
+        if isinstance(error, PayloadError):
+            error.request_id = self.request_id
+            return error
+        locate = getattr(error, "locate", None)
+        if locate is not None:
+            locate(
+                request_id=self.request_id,
+                endpoint=self._client.path,
+                transport=self.plane,
+                instance=None if worker is None else str(worker.instance.instance_id),
+            )
+        return error

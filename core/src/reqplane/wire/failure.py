@@ -1,0 +1,72 @@
+"""How a handler's exception travels: an annotated item with `event` "error".
+
+    {"event": "error",
+     "comment": ["ValueError: early bad"],                                    Dynamo 0.7 reads this
+     "error": {"error_type": {"Backend": "InvalidArgument"}, "class": "InvalidRequest",
+               "reason": "backend.invalid_argument", "message": "ValueError: early bad",
+               "diagnostic": "ValueError: early bad"}}                        Dynamo 1.6 reads this
+
+ValueError gives the above, any other exception `Unknown`, `Internal`, `backend.unknown`; recorded from
+Dynamo.  Ours: `payload_index` in `error` says that an item could not be encoded.  A traceback never leaves
+the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from reqplane.errors import HandlerFailed, PayloadError, ReqplaneError
+
+_MAX_TEXT = 4096
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """The annotated value that tells a caller of `error`."""
+    text = error_text(error)
+    mine = isinstance(error, ValueError)
+    detail: dict[str, Any] = {
+        "error_type": {"Backend": "InvalidArgument" if mine else "Unknown"},
+        "class": "InvalidRequest" if mine else "Internal",
+        "reason": "backend.invalid_argument" if mine else "backend.unknown",
+        "message": text,
+        "diagnostic": text,
+    }
+    if isinstance(error, PayloadError) and error.index is not None:
+        detail["payload_index"] = error.index
+        detail["message"] = error.problem
+    return {"event": "error", "comment": [text], "error": detail}
+
+
+def error_text(error: BaseException) -> str:
+    """`Type: text`, at most 4 KiB, and always something that every codec can carry."""
+    text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
+    return text.encode(errors="backslashreplace").decode()
+
+
+def is_error(fields: Mapping[str, Any]) -> bool:
+    return fields.get("event") == "error"
+
+
+def error_from(fields: Mapping[str, Any], items_received: int) -> ReqplaneError:
+    """The error that a caller gets for such an item."""
+    detail = fields.get("error")
+    members: Mapping[str, Any] = cast("Mapping[str, Any]", detail) if isinstance(detail, Mapping) else {}
+    message = members.get("message")
+    if not isinstance(message, str):
+        message = _first_comment(fields)
+    index = members.get("payload_index")
+    if isinstance(index, int):
+        return PayloadError(message, index=index)
+    kind, colon, _ = message.partition(":")
+    error_type = kind if colon and kind.isidentifier() else None
+    return HandlerFailed(message, error_type=error_type, items_received=items_received)
+
+
+def _first_comment(fields: Mapping[str, Any]) -> str:
+    comments: object = fields.get("comment")
+    if isinstance(comments, list):
+        for text in cast("list[object]", comments):
+            if isinstance(text, str):
+                return text
+    return "the worker did not say why"

@@ -1,0 +1,178 @@
+"""The header of a request frame: JSON that says who asks for what, and where the answer goes.
+
+    {"id": "<request id>", "request_type": "single_in", "response_type": "many_out",
+     "payload_codec": "msgpack",                          absent = json
+     "endpoint": "ns.component.name",                     ours: checked by accept where present
+     "timeout_ms": 1500,                                  ours: what remains of the deadline
+     "headers": {"traceparent": "…"},                     ours: only where the plane carries no headers
+     "connection_info": {"transport": "tcp_server", "info": "<JSON in a string>"}}
+
+    info: {"address": "host:port", "subject": "<uuid>", "context": "<request id>",
+           "stream_type": "response", "shared": {"v": 1, "process": "<32 hex>", "window": 262144}}
+
+The form is Dynamo's, recorded from its wheels, which ignore unknown members on every level; `shared` is
+how a shared response connection is offered (reqplane.wire.shared).  A request that is itself a stream has
+"request_type": "many_in" and a second "request_stream_connection_info".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from reqplane.errors import WireError
+from reqplane.model import ConnectionInfo, Headers, SharedOffer
+from reqplane.wire.trace import carried
+
+_ID, _SUBJECT = "<<request-id>>", "<<subject>>"
+_MAX_TIMEOUT_MS = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request frame's header, decoded.  `timeout` is in seconds, None = no deadline."""
+
+    request_id: str
+    connection: ConnectionInfo
+    codec: str = "json"
+    endpoint: str | None = None
+    timeout: float | None = None
+    headers: Headers = field(default_factory=dict[str, str])
+    request_stream: ConnectionInfo | None = None
+
+
+class HeadTemplate:
+    """Writes the heads of all requests of one client to workers of one codec.
+
+    Everything but the ids, the deadline and the headers is the same in each, so it is encoded once.
+    """
+
+    __slots__ = ("_first", "_offer", "_second", "_third", "address")
+
+    def __init__(self, endpoint: str, codec: str, info: ConnectionInfo) -> None:
+        self.address = info.address
+        self._offer = info.shared
+        head: dict[str, Any] = {"id": _ID, "request_type": "single_in", "response_type": "many_out"}
+        if codec != "json":
+            head["payload_codec"] = codec
+        head["endpoint"] = endpoint
+        head["connection_info"] = {"transport": "tcp_server", "info": _dump(_info_members(info))}
+        text = _dump(head)[:-1]
+        self._first, rest = text.split(_ID, 1)
+        self._second, rest = rest.split(_SUBJECT, 1)
+        between, last = rest.split(_ID, 1)
+        self._third = (between, last)
+
+    def matches(self, info: ConnectionInfo) -> bool:
+        """Whether this template's address and offer are those of `info`."""
+        return info.shared is self._offer and info.address == self.address
+
+    def render(
+        self, info: ConnectionInfo, timeout: float | None = None, headers: Headers | None = None
+    ) -> bytes:
+        """The header of one request."""
+        once, twice = _escaped(info.context)
+        between, last = self._third
+        tail = ""
+        if timeout is not None:
+            tail = f',"timeout_ms":{max(int(timeout * 1000), 1)}'
+        if headers:
+            tail += f',"headers":{_dump(dict(headers))}'
+        text = f"{self._first}{once}{self._second}{info.subject}{between}{twice}{last}{tail}}}"
+        return text.encode()
+
+
+def _escaped(request_id: str) -> tuple[str, str]:
+    """The id as it stands within a JSON string, and within JSON in a JSON string."""
+    if request_id.isascii() and request_id.isprintable() and '"' not in request_id and "\\" not in request_id:
+        return request_id, request_id
+    once = json.dumps(request_id)[1:-1]
+    return once, json.dumps(once)[1:-1]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _info_members(info: ConnectionInfo) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        "address": info.address,
+        "subject": _SUBJECT,
+        "context": _ID,
+        "stream_type": info.stream_type,
+    }
+    if info.shared is not None:
+        offer = info.shared
+        members["shared"] = {"v": offer.version, "process": offer.process, "window": offer.window}
+    return members
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decode_head(header: bytes) -> RequestHead:
+    """Read a request frame's header; WireError says what was wanted and what was found."""
+    members = _object(header, "the request's header")
+    timeout_ms = members.get("timeout_ms")
+    if timeout_ms is not None:
+        number = isinstance(timeout_ms, int) and not isinstance(timeout_ms, bool)
+        if not number or not 0 <= timeout_ms <= _MAX_TIMEOUT_MS:
+            raise WireError(f"timeout_ms is {timeout_ms!r:.60}, wanted a whole number of milliseconds")
+    headers = members.get("headers", {})
+    if not isinstance(headers, dict):
+        raise WireError(f"headers are {headers!r:.60}, wanted an object")
+    stream = members.get("request_stream_connection_info")
+    endpoint = members.get("endpoint")
+    return RequestHead(
+        request_id=_text(members, "id"),
+        connection=_connection(members.get("connection_info"), "connection_info"),
+        codec=_text(members, "payload_codec", "json"),
+        endpoint=None if endpoint is None else _text(members, "endpoint"),
+        timeout=None if timeout_ms is None else timeout_ms / 1000,
+        headers=carried(cast("Mapping[str, Any]", headers)),
+        request_stream=None if stream is None else _connection(stream, "request_stream_connection_info"),
+    )
+
+
+def _connection(value: Any, name: str) -> ConnectionInfo:
+    if not isinstance(value, dict):
+        raise WireError(f"{name} is {value!r:.60}, wanted an object")
+    info = _object(_text(cast("dict[str, Any]", value), "info"), f"{name}.info")
+    return ConnectionInfo(
+        address=_text(info, "address"),
+        subject=_text(info, "subject"),
+        context=_text(info, "context", ""),
+        shared=_offer(info.get("shared")),
+        stream_type=_text(info, "stream_type", "response"),
+    )
+
+
+def _offer(value: Any) -> SharedOffer | None:
+    """An offer of a version that we don't know is no offer."""
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, Any]", value)
+    process, window = members.get("process"), members.get("window")
+    if members.get("v") != 1 or not isinstance(process, str) or not isinstance(window, int) or window < 1:
+        return None
+    return SharedOffer(process, window)
+
+
+def _object(text: bytes | str, what: str) -> dict[str, Any]:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"{what} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise WireError(f"{what} is {value!r:.60}, wanted an object")
+    return cast("dict[str, Any]", value)
+
+
+def _text(members: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = members.get(name, default)
+    if not isinstance(value, str):
+        found = "is missing" if value is None else f"is {value!r:.60}"
+        raise WireError(f"{name} {found}, wanted a string")
+    return value

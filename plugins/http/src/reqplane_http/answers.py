@@ -1,0 +1,62 @@
+"""What an HTTP answer to a frame means, in both directions.
+
+A worker's refusal has a status, so that HTTP tools understand it, and its code in a header, so that the
+frontend gets the same error class as on every other plane.  An answer without that header is not a
+worker's: a proxy made it.
+"""
+
+from __future__ import annotations
+
+from reqplane.errors import DeliveryUnknown, FrameTooLarge, RequestError, RequestRefused, refusal
+
+REFUSAL_HEADER = "x-reqplane-refusal"
+
+STATUS_OF_CODE = {
+    "invalid_frame": 400,
+    "not_allowed": 403,
+    "unknown_endpoint": 404,
+    "wrong_instance": 421,
+    "draining": 503,
+    "busy": 503,
+    "refused": 500,
+}
+
+CARRIED = (
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+    "x-dynamo-request-id",
+    "request-id",
+    "x-reqplane-instance",
+)
+"""The headers that reach the handler; everything else belongs to the HTTP connection."""
+
+_GATEWAY_STATUSES = frozenset({502, 503, 504})
+_QUOTED = 200  # characters of a foreign answer that a message repeats
+
+
+def status_of(code: str) -> int:
+    """The status for a refusal's code; 503 for a code that is not in the table."""
+    return STATUS_OF_CODE.get(code, 503)
+
+
+def verdict(status: int, code: str | None, text: str, frame_bytes: int, address: str) -> RequestError:
+    """The error that an answer other than 202 stands for.  `code` is the refusal header's value."""
+    if code:
+        # The class puts its own words in front of the problem; the worker's already did.
+        problem = text.removeprefix(refusal(code, "").summary())
+        return refusal(code, problem, transport="http", address=address)
+    where = f"{address} answered {status}"
+    if text.strip():
+        where += f": {' '.join(text[:_QUOTED].split())}"
+    if status == 413:
+        return FrameTooLarge(
+            frame_bytes,
+            frame_bytes - 1,  # what the other side allows is not known, only that it is less
+            f"{where}. A proxy's limit is client_max_body_size in nginx, a worker's DYN_MAX_FRAME_BYTES",
+            transport="http",
+            address=address,
+        )
+    if 400 <= status < 500:
+        return RequestRefused(f"a proxy, not a worker: {where}", transport="http", address=address)
+    return DeliveryUnknown("gateway", where, status=status, transport="http", address=address)

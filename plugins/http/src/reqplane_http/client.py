@@ -1,0 +1,124 @@
+"""The frontend's HTTP/2 client: POSTs of frames, and the same as a transport for httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import httpx
+from reqplane.errors import CannotConnect, DeliveryUnknown
+from reqplane.interfaces import Host
+from reqplane.model import NEVER, Headers
+from reqplane.wire.frame import Frame
+
+from reqplane_http.blocks import headers_block, request_block
+from reqplane_http.exchange import AnyRequest, Exchange, Post
+from reqplane_http.origin import Origin
+from reqplane_http.settings import HttpSettings
+from reqplane_http.target import Target
+
+_NOT_IN_HTTP2 = frozenset({b"host", b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+
+
+class H2Transport(httpx.AsyncBaseTransport):
+    """HTTP/2 in clear text with prior knowledge: one connection an address, many requests at once.
+
+    `post` is the fast way for frames.  As a transport of an `httpx.AsyncClient` it carries any request:
+
+        async with httpx.AsyncClient(transport=H2Transport(host, settings)) as client: …
+
+    It follows no redirects and reads no proxy from the environment.
+    """
+
+    def __init__(self, host: Host, settings: HttpSettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._timers = host.timers
+        self._limit = settings.request_timeout
+        self._loop = asyncio.get_running_loop()
+        self._origins: dict[tuple[str, int], Origin] = {}
+        self._closed = False
+
+    def post(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
+        """Send a frame.  The future is done at the 202; its errors are those of `RequestTransport.send`."""
+        block = target.block + headers_block(headers) if headers else target.block
+        exchange = Post(target.address, block, frame.buffers)
+        self._submit(exchange, target.origin, deadline, self._limit)
+        return exchange
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """What httpx calls.  The whole answer is read before it returns."""
+        url = request.url
+        place = (url.host, url.port or 80)
+        if url.scheme != "http":
+            raise httpx.UnsupportedProtocol(
+                f"only http:// is possible here, not {url.scheme}://", request=request
+            )
+        headers = [(n.lower(), value) for n, value in request.headers.raw if n.lower() not in _NOT_IN_HTTP2]
+        method = request.method.encode()
+        block = request_block(method, url.netloc, url.raw_path, headers)
+        exchange = AnyRequest(url.netloc.decode(), block, [await request.aread()])
+        exchange.method = method
+        limits: dict[str, float | None] = request.extensions.get("timeout", {})
+        self._submit(exchange, place, NEVER, limits.get("read") or math.inf)
+        status, answer, body = await _as_httpx(exchange, request)
+        fields = [(name, value) for name, value in answer if not name.startswith(b":")]
+        return httpx.Response(status, headers=fields, content=body, extensions={"http_version": b"HTTP/2"})
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent."""
+        self._closed = True
+        for origin in list(self._origins.values()):
+            await origin.close()
+        self._origins.clear()
+
+    def _submit(self, exchange: Exchange, place: tuple[str, int], deadline: float, limit: float) -> None:
+        """Send it on its way, bounded by the deadline and by `limit` seconds, whichever is earlier."""
+        if self._closed:
+            exchange.unreachable("the transport is closed")
+            return
+        now = self._loop.time()
+        until = now + limit
+        if deadline < until:
+            until = deadline
+        if until <= now:
+            exchange.fail(_overdue(exchange))
+            return
+        if until != math.inf:
+            exchange.timer = self._timers.at(until, lambda: exchange.expire(self._explain(deadline, until)))
+        origin = self._origins.get(place)
+        if origin is None:
+            origin = self._origins[place] = Origin(self._host, self._settings, place, self._forget)
+        origin.submit(exchange)
+
+    def _explain(self, deadline: float, until: float) -> str:
+        limit = f"{self._limit:g} s (DYN_HTTP_REQUEST_TIMEOUT)"
+        return (
+            f"before the call's deadline, which came before {limit}"
+            if deadline == until
+            else f"within {limit}"
+        )
+
+    def _forget(self, origin: Origin) -> None:
+        if self._origins.get(origin.place) is origin:
+            del self._origins[origin.place]
+
+
+def _overdue(exchange: Exchange) -> DeliveryUnknown:
+    why = (
+        f"no ack from {exchange.address}: the call's deadline had passed before it could be sent, "
+        f"not DYN_HTTP_REQUEST_TIMEOUT"
+    )
+    return DeliveryUnknown("timed_out", why, transport="http", address=exchange.address)
+
+
+async def _as_httpx(exchange: Exchange, request: httpx.Request) -> Any:
+    """The exchange's result, with errors as httpx knows them."""
+    try:
+        return await exchange
+    except CannotConnect as error:
+        raise httpx.ConnectError(str(error), request=request) from error
+    except DeliveryUnknown as error:
+        kind = httpx.ReadTimeout if error.reason == "timed_out" else httpx.ReadError
+        raise kind(str(error), request=request) from error

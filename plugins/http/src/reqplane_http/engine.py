@@ -1,0 +1,58 @@
+"""h2's protocol machine, fitted to a client that sends many short requests on one connection."""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, Event
+from h2.settings import SettingCodes, Settings
+from h2.stream import StreamClosedBy
+from hyperframe.frame import Frame, GoAwayFrame
+
+from reqplane_http.blocks import BlockEncoder
+
+_CONFIG = H2Configuration(
+    client_side=True,
+    header_encoding=None,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+)
+
+
+class Engine(H2Connection):
+    """An H2Connection that leaves to its user what the user knows better, and forgets closed streams."""
+
+    MAX_CLOSED_STREAMS = 1000  # of 65 536: 3 MiB a connection
+
+    def __init__(self) -> None:
+        super().__init__(_CONFIG)
+        self.encoder = self.blocks = BlockEncoder()
+        self.local_settings = Settings(client=True, initial_values={SettingCodes.ENABLE_PUSH: 0})
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """0: the connection counts its streams itself; h2 would walk through all of them at each request."""
+        return 0
+
+    def post(self, stream_id: int, method: bytes, block: bytes, ends: bool) -> None:
+        """Open a stream with a header block that is encoded already."""
+        self.blocks.block = block
+        self.send_headers(stream_id, [(b":method", method)], end_stream=ends)
+
+    def forget(self, stream_id: int) -> None:
+        self.streams.pop(stream_id, None)
+
+    def _stream_closed_by(self, stream_id: int) -> StreamClosedBy | None:
+        # What still comes for a stream that was forgotten is answered by a reset of that stream.  h2
+        # would end the connection, and with it every other request, once it can't remember why it closed.
+        stream = self.streams.get(stream_id)
+        return stream.closed_by if stream is not None else StreamClosedBy.SEND_RST_STREAM
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        # h2 takes GOAWAY as the end; by RFC 9113 §6.8 the streams up to last_stream_id go on.
+        event = ConnectionTerminated()
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data or None
+        return [], [event]

@@ -1,0 +1,138 @@
+"""One POST under way: the bytes that are still to be sent, and the future of its fate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError
+from reqplane.interfaces import Timer
+from reqplane.model import Body
+
+from reqplane_http.answers import REFUSAL_HEADER, verdict
+
+if TYPE_CHECKING:
+    from reqplane_http.connection import Connection
+
+_REFUSAL = REFUSAL_HEADER.encode()
+
+
+class Exchange(asyncio.Future[Any]):
+    """A request and its answer.
+
+    It is the future that the caller awaits, so a request costs no task and no callback: cancelling it
+    resets its stream at once.  Its timer runs until the stream has ended, even when the future is done.
+    """
+
+    early = False
+    """Settle on a 202's header, without waiting for the end of the answer."""
+    keep: int | None = None
+    """How many bytes of the answer's body to wait for; None: all."""
+    method = b"POST"
+
+    def __init__(self, address: str, block: bytes, buffers: Sequence[Body]) -> None:
+        super().__init__()
+        self.address = address
+        self.block = block
+        self.buffers: Sequence[Body] = buffers
+        self.left = sum(map(len, buffers))
+        self.connection: Connection | None = None  # None: there is none yet
+        self.stream = 0  # 0: its HEADERS have not been written
+        self.timer: Timer | None = None
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    def take(self, most: int) -> Body:
+        """The next bytes of the body, at most `most` and usually as many."""
+        if most >= self.left:
+            self.left = 0
+            rest, self.buffers = self.buffers, ()
+            return rest[0] if len(rest) == 1 else b"".join(rest)
+        first, *others = self.buffers
+        view = memoryview(first)
+        piece, rest = view[:most], view[most:]
+        self.left -= len(piece)
+        self.buffers = [rest, *others] if len(rest) else others
+        return piece
+
+    def settle(self) -> None:
+        """The answer is here."""
+        raise NotImplementedError
+
+    def fail(self, error: RequestError) -> None:
+        """It ends without an answer."""
+        self.release()
+        if not self.done():
+            self.set_exception(error)
+
+    def lost(self, why: str, *, written: bool = True) -> None:
+        """The connection is gone; `written`: the request had been sent."""
+        if self.stream and written:
+            self.fail(DeliveryUnknown("connection_lost", why, transport="http", address=self.address))
+        else:
+            self.unreachable(why)
+
+    def unreachable(self, why: str) -> None:
+        """It was surely not accepted."""
+        self.fail(CannotConnect(why, transport="http", address=self.address))
+
+    def release(self) -> None:
+        """Let go of the frame and the timer."""
+        self.buffers, self.left = (), 0
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.done():
+            return False
+        self._leave()
+        return super().cancel(msg)
+
+    def expire(self, limit: str) -> None:
+        """The time is up; `limit` says which.  Also ends a stream whose answer never ends."""
+        written, waited_for = (
+            bool(self.stream),
+            "a connection" if self.connection is None else "a free stream",
+        )
+        self._leave()
+        if self.done():
+            return
+        if written:
+            why = f"no ack from {self.address} {limit}"
+            self.fail(DeliveryUnknown("timed_out", why, transport="http", address=self.address))
+        else:
+            self.unreachable(f"no time left while waiting for {waited_for}: {limit}")
+
+    def _leave(self) -> None:
+        self.release()
+        if self.connection is not None:
+            self.connection.abandon(self)
+
+
+class Post(Exchange):
+    """A frame on its way: done at the ack, or failed with the error that the answer stands for."""
+
+    early = True
+    keep = 64 * 1024
+
+    def __init__(self, address: str, block: bytes, buffers: Sequence[Body]) -> None:
+        super().__init__(address, block, buffers)
+        self.frame_bytes = self.left
+
+    def settle(self) -> None:
+        if self.status == 202:
+            self.set_result(None)
+            return
+        code = next((value.decode("latin-1") for name, value in self.headers if name == _REFUSAL), None)
+        text = self.body.decode("utf-8", "replace").rstrip("\n")
+        self.set_exception(verdict(self.status, code, text, self.frame_bytes, self.address))
+
+
+class AnyRequest(Exchange):
+    """Any request: its result is (status, headers, body)."""
+
+    def settle(self) -> None:
+        self.set_result((self.status, self.headers, self.body))

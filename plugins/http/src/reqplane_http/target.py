@@ -1,0 +1,52 @@
+"""How to reach one worker: read from its record once, then handed to each send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from reqplane_http.blocks import target_block
+from reqplane_http.settings import WILDCARDS
+
+
+class Target:
+    """A URL, taken apart, with the header block of its POSTs."""
+
+    __slots__ = ("address", "block", "origin", "path")
+
+    def __init__(self, host: str, port: int, path: str) -> None:
+        self.origin = (host, port)
+        self.path = path
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.block = target_block(self.address, path)
+
+    def __repr__(self) -> str:
+        return f"Target(http://{self.address}{self.path})"
+
+
+def url_of(transport: Mapping[str, Any]) -> str | None:
+    """The URL in a record's `transport`: the guide's form, or Dynamo's."""
+    member: object = transport.get("http_tcp")
+    url: object = None
+    if isinstance(member, Mapping):
+        url = cast(Mapping[str, object], member).get("http_endpoint")
+    if url is None:
+        url = transport.get("http")
+    return url if isinstance(url, str) else None
+
+
+def parse_target(url: str, instead_of_wildcard: str) -> Target | None:
+    """The target of an `http://host:port/path` URL; None if it is not one."""
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme != "http" or not host or not port or not parts.path.startswith("/"):
+        return None
+    if host in WILDCARDS:
+        host = "127.0.0.1" if instead_of_wildcard in WILDCARDS else instead_of_wildcard
+    return Target(host, port, f"{parts.path}?{parts.query}" if parts.query else parts.path)

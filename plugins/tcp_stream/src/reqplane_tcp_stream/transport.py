@@ -1,0 +1,133 @@
+"""The response transport: a listener for frontends, connections home for workers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Self
+
+from reqplane.errors import SettingsError, describe
+from reqplane.interfaces import Host, ResponseTransport
+from reqplane.model import ConnectionInfo, Control, Load
+from reqplane.settings import load
+
+from reqplane_tcp_stream.frontend import FrontendConnection, PendingTcpStream, Subjects
+from reqplane_tcp_stream.settings import FIRST_PORT, TcpStreamSettings
+from reqplane_tcp_stream.worker import HomeConnections, HomeTcpStream
+
+_BACKLOG = 1024
+_MAX_UNPROVEN = 256
+"""Connections that may stand open before their opening frame came."""
+
+
+class TcpStreamTransport(ResponseTransport):
+    """Answers by TCP, on one shared connection for each pair of processes."""
+
+    name = "tcp_stream"
+    settings = TcpStreamSettings
+
+    def __init__(self, host: Host, settings: TcpStreamSettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._subjects = Subjects(host)
+        self._homes = HomeConnections(host)
+        self._server: asyncio.Server | None = None
+        self._connections: set[FrontendConnection] = set()
+        self._unproven: set[FrontendConnection] = set()
+        self._opening = asyncio.Lock()
+        self.advertised = ""
+
+    @classmethod
+    async def open(cls, host: Host) -> Self:
+        return cls(host, load(TcpStreamSettings, host.env))
+
+    # ── frontend ──
+
+    async def listen(self) -> None:
+        async with self._opening:
+            if self._server is not None:
+                return
+            sock = _bind(self._settings)
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG)
+        address = self._settings.advertise_host or self._host.advertise(self._settings.bind_host)
+        self.advertised = f"[{address}]:{_port(sock)}" if ":" in address else f"{address}:{_port(sock)}"
+        self._subjects.address = self.advertised
+
+    def _accept(self) -> FrontendConnection:
+        connection = FrontendConnection(self._host, self._subjects, self._unproven.discard, self._gone)
+        self._connections.add(connection)
+        self._unproven.add(connection)
+        if len(self._unproven) > _MAX_UNPROVEN:
+            next(iter(self._unproven)).give_up("too many connections without an opening")
+        return connection
+
+    def _gone(self, connection: FrontendConnection) -> None:
+        self._connections.discard(connection)
+        self._unproven.discard(connection)
+
+    def expect(self, request_id: str, *, sends: bool = False) -> PendingTcpStream:
+        if sends:
+            raise TypeError("requests that are streams are not supported yet")
+        return self._subjects.expect(request_id)
+
+    # ── worker ──
+
+    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeTcpStream:
+        return await self._homes.call_home(info, control)
+
+    def report(self, load: Load) -> None:
+        self._homes.report(load)
+
+    async def aclose(self) -> None:
+        self._subjects.close()
+        await self._homes.close()
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.close("the frontend is leaving")
+            await self._server.wait_closed()
+            self._server = None
+
+
+def _port(sock: socket.socket) -> int:
+    return sock.getsockname()[1]
+
+
+def _bind(settings: TcpStreamSettings) -> socket.socket:
+    """The listener's socket; SettingsError names the variable of an address that can't be used."""
+    if settings.bind_port is not None:
+        try:
+            return _bound(settings.bind_host, settings.bind_port)
+        except OSError as error:
+            raise _bad_port(settings.bind_port, error) from error
+    for port in range(FIRST_PORT, 65536):
+        try:
+            return _bound(settings.bind_host, port)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                variable = "DYN_TCP_RESPONSE_STREAM_HOST"
+                raise SettingsError([(variable, settings.bind_host, describe(error))]) from error
+    raise SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", "", f"no port from {FIRST_PORT} up is free")])
+
+
+def _bad_port(port: int, error: OSError) -> SettingsError:
+    problem = f"{describe(error)}; set another port, 0 for any free one, or leave it unset for 9000 and up"
+    return SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", str(port), problem)])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that of two processes only one has the port."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,91 @@
+"""A fleet in memory: workers, and a client that knows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from memory_planes import MemoryRequests, MemoryResponses, Network
+from reqplane.client import Client
+from reqplane.codecs import JsonCodec, MsgpackCodec
+from reqplane.endpoint import Answering, ServedEndpoint
+from reqplane.handlers import adapt
+from reqplane.host import RuntimeHost
+from reqplane.instances import InstanceTable
+from reqplane.interfaces import Observer
+from reqplane.model import Change, EndpointId, Instance, Limits
+from reqplane.routing import Random, RoundRobin
+from reqplane.stream import Calling
+
+ENDPOINT = EndpointId("ns", "comp", "ep")
+CODECS = {"msgpack": MsgpackCodec(), "json": JsonCodec()}
+
+
+class Fleet:
+    """Workers and one client, joined by a `Network`."""
+
+    def __init__(self, network: Network, codec: str) -> None:
+        self.network = network
+        self.codec = codec
+        self.host = RuntimeHost({}, Limits())
+        self.response = MemoryResponses(network)
+        self.observers: Sequence[Observer] = ()
+        self.call_home_timeout = 5.0
+        self.idle_timeout: float | None = None
+        self.workers: list[ServedEndpoint] = []
+        self.instances: list[Instance] = []
+        self.planes: tuple[str, ...] = ("memory",)
+
+    def add(self, handler: Callable[..., Any], planes: tuple[str, ...] | None = None) -> ServedEndpoint:
+        """One more worker; its number and incarnation are its place in the list and 100 more."""
+        number = len(self.workers)
+        answering = Answering(
+            100 + number, self.response, CODECS, self.host.timers, self.observers, max_frame_bytes=1 << 20
+        )
+        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering)
+        worker.instance_ids.add(number)
+        self.workers.append(worker)
+        self.network.accepts[100 + number] = worker.accept
+        planes = self.planes if planes is None else planes
+        transport = dict.fromkeys(planes, "here")
+        self.instances.append(Instance(ENDPOINT, number, 100 + number, transport, self.codec, planes))
+        return worker
+
+    def client(self, mode: str = "round_robin") -> Client:
+        policies = {"round_robin": RoundRobin(), "random": Random()}
+        transports = [MemoryRequests(self.network, name) for name in self.planes]
+        self.table = InstanceTable(ENDPOINT, None, transports, CODECS, policies[mode])  # type: ignore[arg-type]
+        self.table._apply([Change(instance, up=True) for instance in self.instances])
+        calling = Calling(
+            self.response,
+            self.host.timers,
+            self.observers,
+            self.planes,
+            "mem",
+            self.call_home_timeout,
+            self.idle_timeout,
+        )
+        return Client(calling, self.table, mode, policies)
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            for task in list(worker.running):
+                task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.gather(*(task for w in self.workers for task in w.running), return_exceptions=True)
+        await self.host.aclose()
+
+
+@pytest.fixture(params=["ack", "home"])
+def first(request: pytest.FixtureRequest) -> str:
+    """Which comes first: every test runs under both orders."""
+    return request.param
+
+
+@pytest.fixture
+async def fleet(first: str) -> AsyncIterator[Fleet]:
+    fleet = Fleet(Network(first), "msgpack")
+    yield fleet
+    await fleet.close()

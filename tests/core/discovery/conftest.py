@@ -1,0 +1,59 @@
+"""Opened backends and watchers, which are closed in the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from core.discovery.world import FakeHost, Opener, Seen, Watcher, our_threads
+from reqplane.discovery.file import FileDiscovery
+from reqplane.discovery.memory import MemoryDiscovery
+from reqplane.interfaces import Discovery
+from reqplane.model import EndpointId
+
+BACKENDS: dict[str, type[Discovery]] = {"mem": MemoryDiscovery, "file": FileDiscovery}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kv"
+
+
+@pytest_asyncio.fixture
+async def opened(folder: Path) -> AsyncIterator[Opener]:
+    """Open backends; all are closed in the end, and then no thread may be left."""
+    everything: list[Discovery] = []
+
+    async def opener(backend: str = "file", **env: str) -> Discovery:
+        host = FakeHost({"DYN_FILE_KV": str(folder), **env})
+        discovery = await BACKENDS[backend].open(host)
+        everything.append(discovery)
+        return discovery
+
+    yield opener
+    for discovery in everything:
+        await discovery.aclose()
+    assert our_threads() == []
+
+
+@pytest_asyncio.fixture
+async def watching(opened: Opener) -> AsyncIterator[Watcher]:
+    """Watch; the listing has been told when this returns."""
+    everything: list[Seen] = []
+
+    async def watcher(discovery: Discovery, endpoint: EndpointId | None = None) -> Seen:
+        seen = Seen(discovery.watch(endpoint))
+        everything.append(seen)
+        await seen.listed()
+        return seen
+
+    yield watcher
+    for seen in everything:
+        await seen.close()

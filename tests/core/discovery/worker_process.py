@@ -1,0 +1,45 @@
+"""A worker in a process of its own, to be killed and frozen.
+
+Prints one JSON line with what it has when it is ready, and then lives until its standard input ends.
+What it does on the way is told by its arguments, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from core.discovery.world import FakeHost, record
+from reqplane.discovery.file import FileDiscovery
+from reqplane.model import EndpointId
+
+GENERATE = EndpointId("default", "backend", "generate")
+
+
+async def main(steps: list[str]) -> None:
+    host = FakeHost(os.environ)
+    discovery = await FileDiscovery.open(host)
+    if "wait" in steps:
+        print("waiting", flush=True)
+        sys.stdin.readline()
+    registration = await discovery.reserve(GENERATE, host.incarnation)
+    for n in range(50 if "republish" in steps else 1):
+        if "reserve" not in steps:
+            address = f"a:{n}"
+            await registration.publish(record(GENERATE, registration.instance_id, host.incarnation, address))
+    ready = {"id": registration.instance_id, "incarnation": host.incarnation, "at": time.time()}
+    print(json.dumps(ready), flush=True)
+    if "block" in steps:
+        sys.stdin.readline()  # on the loop, so it stands still
+    else:
+        await asyncio.to_thread(sys.stdin.readline)
+    await discovery.aclose()
+
+
+asyncio.run(main(sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""A request's head: written as Dynamo writes it, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from golden_frames import golden
+from hypothesis import given
+from hypothesis import strategies as st
+from reqplane.errors import WireError
+from reqplane.model import ConnectionInfo, SharedOffer
+from reqplane.wire.request import HeadTemplate, RequestHead, decode_head
+
+OFFER = SharedOffer("0123456789abcdef" * 2, 262144)
+INFO = ConnectionInfo("10.0.0.1:9000", "551d0fbf-2b6c-4f0e-8a3d-1c4e5f607182", "request-1", OFFER)
+
+
+def render(info: ConnectionInfo, codec: str = "msgpack", **more) -> bytes:
+    return HeadTemplate("ns.comp.ep", codec, info).render(info, **more)
+
+
+def test_the_recorded_head_is_read() -> None:
+    _, header, _ = golden("request, Dynamo 0.7.1")
+    assert decode_head(header) == RequestHead(
+        request_id="67ec643a-5d3e-4c1b-9f2a-0d5b7c8e9f10",
+        connection=ConnectionInfo(
+            "127.0.0.1:46719",
+            "551d0fbf-2b6c-4f0e-8a3d-1c4e5f607182",
+            "67ec643a-5d3e-4c1b-9f2a-0d5b7c8e9f10",
+        ),
+    )
+
+
+def test_what_is_written_has_the_recorded_form_and_our_members_beside_it() -> None:
+    _, header, _ = golden("request, Dynamo 0.7.1")
+    recorded, ours = (
+        json.loads(header),
+        json.loads(render(INFO, timeout=1.5, headers={"traceparent": "00-1"})),
+    )
+    assert [key for key in ours if key in recorded] == list(recorded)
+    assert set(ours) - set(recorded) == {"payload_codec", "endpoint", "timeout_ms", "headers"}
+    recorded_info, info = (json.loads(head["connection_info"]["info"]) for head in (recorded, ours))
+    assert list(info) == [*recorded_info, "shared"]
+    assert info["shared"] == {"v": 1, "process": OFFER.process, "window": 262144}
+
+
+def test_json_is_not_announced_since_its_absence_means_json() -> None:
+    assert "payload_codec" not in json.loads(render(INFO, codec="json"))
+
+
+@given(st.text(max_size=30), st.floats(min_value=0.001, max_value=1e6))
+def test_what_is_written_is_read_back(request_id: str, timeout: float) -> None:
+    info = ConnectionInfo(INFO.address, INFO.subject, request_id, OFFER)
+    try:
+        header = render(info, timeout=timeout, headers={"traceparent": "00-1"})
+    except UnicodeEncodeError:
+        return
+    head = decode_head(header)
+    assert head.request_id == head.connection.context == request_id
+    assert head.connection == info
+    assert head.endpoint == "ns.comp.ep"
+    assert head.timeout == pytest.approx(timeout, abs=0.001)
+    assert head.headers == {"traceparent": "00-1"}
+
+
+def test_a_template_fits_only_its_own_address_and_offer() -> None:
+    template = HeadTemplate("ns.comp.ep", "msgpack", INFO)
+    assert template.matches(INFO)
+    assert not template.matches(ConnectionInfo("10.0.0.2:9000", INFO.subject, "r", OFFER))
+    assert not template.matches(ConnectionInfo(INFO.address, INFO.subject, "r"))
+
+
+def test_unknown_members_are_ignored_on_both_levels() -> None:
+    head = json.loads(render(INFO))
+    info = json.loads(head["connection_info"]["info"]) | {"new": 1}
+    head |= {"new": [1], "connection_info": {"transport": "tcp_server", "info": json.dumps(info), "new": {}}}
+    assert decode_head(json.dumps(head).encode()).connection == INFO
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"id": None}, "id is missing"),
+        ({"id": 7}, "id is 7, wanted a string"),
+        ({"timeout_ms": "soon"}, "timeout_ms"),
+        ({"timeout_ms": -1}, "timeout_ms"),
+        ({"timeout_ms": True}, "timeout_ms"),
+        ({"timeout_ms": 2**80}, "timeout_ms"),
+        ({"headers": []}, "headers"),
+        ({"endpoint": 1}, "endpoint"),
+        ({"payload_codec": {}}, "payload_codec"),
+        ({"connection_info": None}, "connection_info"),
+        ({"connection_info": {"info": "[]"}}, "connection_info.info"),
+        ({"connection_info": {"info": "{}"}}, "address is missing"),
+    ],
+)
+def test_a_broken_head_says_what_was_wanted(change: dict, wanted: str) -> None:
+    head = json.loads(render(INFO)) | change
+    with pytest.raises(WireError, match=wanted):
+        decode_head(json.dumps(head).encode())
+
+
+@pytest.mark.parametrize(
+    "shared", [None, 1, {}, {"v": 2, "process": "x", "window": 1}, {"v": 1, "window": 0}]
+)
+def test_an_offer_of_another_version_is_no_offer(shared) -> None:
+    head = json.loads(render(INFO))
+    info = json.loads(head["connection_info"]["info"]) | {"shared": shared}
+    head["connection_info"]["info"] = json.dumps(info)
+    assert decode_head(json.dumps(head).encode()).connection.shared is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(list(json.loads(render(INFO, timeout=1)))), json_values))
+def test_members_of_any_kind_are_a_wire_error_or_a_head(change: dict) -> None:
+    try:
+        decode_head(json.dumps(json.loads(render(INFO)) | change).encode())
+    except WireError:
+        return
+
+
+@given(st.binary(max_size=100))
+def test_junk_is_a_wire_error(junk: bytes) -> None:
+    with pytest.raises(WireError):
+        decode_head(junk)
+
+
+def test_nesting_without_end_is_a_wire_error() -> None:
+    with pytest.raises(WireError):
+        decode_head(b"[" * 100_000)

@@ -1,0 +1,150 @@
+"""Dynamo's form of a response stream, against recorded frames."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from golden_frames import golden
+from hypothesis import given
+from hypothesis import strategies as st
+from reqplane.codecs import JsonCodec, MsgpackCodec
+from reqplane.errors import HandlerFailed, PayloadError, WireError
+from reqplane.model import Annotated, Control, End, Prologue
+from reqplane.wire import response
+from reqplane.wire.dialect import Dialect, EnvelopedDialect, Fields
+from reqplane.wire.failure import error_fields, error_from
+
+ITEMS = ("prologue", "item, json", "error item, Dynamo 0.7.1", "end, json", "sentinel")
+
+
+def test_frames_are_written_as_recorded() -> None:
+    assert response.handshake("d3b3f1a0-2b6c-4f0e-8a3d-1c4e5f607182") == golden("handshake")[0]
+    assert response.prologue(None) == golden("prologue")[0]
+    assert response.prologue("text") == golden("prologue with error")[0]
+    assert b"".join(response.item(golden("item, json")[2])) == golden("item, json")[0]
+    assert response.sentinel() == golden("sentinel")[0]
+    assert response.control(Control.STOP) == golden("stop")[0]
+    assert response.control(Control.KILL) == golden("kill")[0]
+
+
+def test_frames_are_read_as_recorded() -> None:
+    assert response.read_handshake(*golden("handshake")[1:]).stream_type == "response"
+    assert response.read_control(*golden("stop")[1:]) is Control.STOP
+    assert response.read_control(*golden("kill")[1:]) is Control.KILL
+    stream = b"".join(golden(name)[0] for name in ITEMS)
+    bodies = [golden(name)[2] for name in ITEMS[1:-1]]
+    assert response.ResponseReader(4096).feed(stream) == [Prologue(None), *bodies, End()]
+
+
+@given(st.lists(st.integers(min_value=0), max_size=8))
+def test_any_split_of_the_bytes_gives_the_same_events(cuts: list[int]) -> None:
+    stream = b"".join(golden(name)[0] for name in ITEMS)
+    whole = response.ResponseReader(4096).feed(stream)
+    reader = response.ResponseReader(4096)
+    edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
+    found = []
+    for start, end in itertools.pairwise(edges):
+        found += reader.feed(stream[start:end])
+    assert found == whole
+
+
+@given(st.binary(max_size=200))
+def test_junk_is_a_wire_error_or_waits_for_more(junk: bytes) -> None:
+    for read in (
+        response.ResponseReader(4096).feed,
+        lambda data: response.read_handshake(data, b""),
+        lambda data: response.read_control(data, b""),
+    ):
+        try:
+            read(junk)
+        except WireError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("item, json",), ("sentinel",), ("prologue", "prologue"), ("prologue", "sentinel", "item, json")],
+)
+def test_frames_in_the_wrong_order_are_a_wire_error(names: tuple[str, ...]) -> None:
+    with pytest.raises(WireError):
+        response.ResponseReader(4096).feed(b"".join(golden(name)[0] for name in names))
+
+
+@pytest.mark.parametrize(("codec", "name"), [(JsonCodec(), "item, json"), (MsgpackCodec(), "item, msgpack")])
+def test_items_are_wrapped_as_recorded(codec, name: str) -> None:
+    dialect = EnvelopedDialect(codec.name, codec)
+    assert dialect.item({"i": 0}) == golden(name)[2]
+    (fields,) = dialect.read([golden(name)[2]])
+    assert isinstance(fields, Fields)
+    assert fields.members == {"data": {"i": 0}}
+
+
+@pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
+def test_an_enveloped_stream_ends_at_its_end_marker(codec) -> None:
+    dialect = EnvelopedDialect(codec.name, codec)
+    assert dialect.read([Prologue(), dialect.end()]) == [Prologue(), End()]
+    assert (
+        JsonCodec().encode({"complete_final": True})
+        == golden("end, json")[2]
+        == EnvelopedDialect("json", JsonCodec()).end()
+    )
+
+
+def test_what_is_no_envelope_is_a_wire_error() -> None:
+    dialect = EnvelopedDialect("json", JsonCodec())
+    for junk in (b"1", b"[]", b"{}", b'{"complete_final":1}', b'{"data":1,"complete_final":false}'):
+        with pytest.raises(WireError):
+            dialect.read([junk])
+
+
+def test_a_codec_without_envelope_needs_a_shared_connection() -> None:
+    with pytest.raises(WireError, match="needs a shared"):
+        EnvelopedDialect("strange", JsonCodec())
+
+
+# ── failures ──
+
+
+@pytest.mark.parametrize("version", ["0.7.1", "1.6.1"])
+def test_recorded_error_items_are_errors(version: str) -> None:
+    (fields,) = EnvelopedDialect("json", JsonCodec()).read([golden(f"error item, Dynamo {version}")[2]])
+    assert isinstance(fields, Fields)
+    error = error_from(fields.members, 3)
+    assert isinstance(error, HandlerFailed)
+    assert error.items_received == 3
+    assert error.error_type == ("ValueError" if version == "1.6.1" else None)
+
+
+def test_a_value_error_is_written_as_recorded() -> None:
+    (recorded,) = EnvelopedDialect("json", JsonCodec()).read([golden("error item, Dynamo 1.6.1")[2]])
+    assert isinstance(recorded, Fields)
+    ours = error_fields(ValueError("early bad"))
+    assert ours["error"] == recorded.members["error"]
+    assert ours["comment"] == ["ValueError: early bad"]
+    assert error_fields(KeyError("x"))["error"]["class"] == "Internal"
+
+
+@pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
+def test_failures_of_any_text_can_be_carried(codec) -> None:
+    dialect = Dialect(codec.name, codec)
+    fields = dialect.fields(Annotated(dialect.failure(ValueError("\ud800" + "x" * 10_000))))
+    error = error_from(fields.members, 0)
+    assert isinstance(error, HandlerFailed)
+    assert len(error.problem) < 5000
+
+
+def test_an_item_that_could_not_be_encoded_keeps_its_index() -> None:
+    error = error_from(error_fields(PayloadError("too large an integer", index=4)), 4)
+    assert isinstance(error, PayloadError)
+    assert error.index == 4
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["event", "comment", "error", "data"]),
+        st.none() | st.text() | st.lists(st.integers()),
+    )
+)
+def test_strange_error_items_are_errors_all_the_same(fields: dict) -> None:
+    assert str(error_from(fields, 0))

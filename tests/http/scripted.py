@@ -1,0 +1,113 @@
+"""An HTTP/2 peer that does what a test tells it, built on h2, and raw peers of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+
+
+class ScriptedPeer(asyncio.Protocol):
+    """One connection of a server; `script(peer, event)` is called for each event."""
+
+    def __init__(self, script: Callable[[ScriptedPeer, Any], None], settings: dict[Any, int]) -> None:
+        config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.local_settings = h2.settings.Settings(client=False, initial_values=settings)
+        self.script = script
+        self.events: list[Any] = []
+        self.bodies: defaultdict[int, bytearray] = defaultdict(bytearray)
+        self.raw = b""  # the first bytes that came
+        self.lost = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.h2.initiate_connection()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self.raw = self.raw or data
+        for event in self.h2.receive_data(data):
+            self.events.append(event)
+            if isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] += event.data or b""
+            self.script(self, event)
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def flush(self) -> None:
+        data = self.h2.data_to_send()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def answer(self, stream: int, status: int, body: bytes = b"", **headers: str) -> None:
+        fields = [(":status", str(status)), *((name.replace("_", "-"), v) for name, v in headers.items())]
+        self.h2.send_headers(stream, fields, end_stream=not body)
+        if body:
+            self.h2.send_data(stream, body, end_stream=True)
+        self.flush()
+
+    def seen(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class PeerServer:
+    """Listens, and makes a peer for each connection."""
+
+    def __init__(self, script: Callable[[ScriptedPeer, Any], None], **settings: Any) -> None:
+        self.peers: list[ScriptedPeer] = []
+        self._script = script
+        self._settings = settings.get("settings", {})
+        self.url = ""
+
+    async def __aenter__(self) -> PeerServer:
+        self._server = await asyncio.get_running_loop().create_server(self._make, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1/dynamo/namespace.a.component.b.endpoint.c.instance.0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for peer in self.peers:
+            peer.transport.close()
+            await peer.lost
+        await self._server.wait_closed()
+
+    @property
+    def peer(self) -> ScriptedPeer:
+        return self.peers[-1]
+
+    def _make(self) -> ScriptedPeer:
+        peer = ScriptedPeer(self._script, self._settings)
+        self.peers.append(peer)
+        return peer
+
+
+def acknowledge(peer: ScriptedPeer, event: Any) -> None:
+    """The script of a worker that accepts everything."""
+    if isinstance(event, h2.events.DataReceived):
+        peer.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
+    if isinstance(event, h2.events.StreamEnded):
+        peer.answer(event.stream_id or 0, 202)
+
+
+def silent(peer: ScriptedPeer, event: Any) -> None:
+    """The script of a worker that never answers."""
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for something that another task brings about."""
+    async with asyncio.timeout(3):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,258 @@
+"""Request and response planes in memory, whose order of events a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from reqplane.errors import CannotConnect, ReqplaneError
+from reqplane.interfaces import (
+    Accept,
+    Delivery,
+    HomeStream,
+    Host,
+    Listener,
+    PendingStream,
+    RequestTransport,
+    ResponseTransport,
+)
+from reqplane.model import (
+    Annotated,
+    Broken,
+    Capabilities,
+    ConnectionInfo,
+    Control,
+    End,
+    Headers,
+    Instance,
+    Load,
+    Part,
+    Prologue,
+    Served,
+)
+from reqplane.wire.frame import Frame
+
+
+@dataclass
+class Network:
+    """What joins the planes of one test.
+
+    `first` decides the race: "ack", or "home" (the ack waits until the worker has called home).
+    """
+
+    first: str = "ack"
+    enveloped: bool = False
+    accepts: dict[int, Accept] = field(default_factory=dict)
+    waiting: dict[str, MemoryPending] = field(default_factory=dict)
+    opened: dict[str, asyncio.Event] = field(default_factory=dict)
+    homes: list[MemoryHome] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    """The incarnations that frames were sent to, in order."""
+    fail: dict[int, ReqplaneError] = field(default_factory=dict)
+    """Sending to this incarnation fails with this error, nothing is delivered."""
+    late: dict[int, ReqplaneError] = field(default_factory=dict)
+    """The frame is delivered, then its ack turns out to be this error."""
+    silent: set[int] = field(default_factory=set)
+    """Sending to these incarnations is never acknowledged, nothing is delivered."""
+    call_home: asyncio.Event = field(default_factory=asyncio.Event)
+    """Workers wait for this before they call home; set unless a test clears it."""
+    headers: list[Headers] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.call_home.set()
+
+
+class MemoryRequests(RequestTransport[int]):
+    """Delivers a frame by calling the worker's accept."""
+
+    name: ClassVar[str] = "memory"
+    capabilities: ClassVar[Capabilities] = Capabilities(headers=True, refusals=True)
+
+    def __init__(self, network: Network, name: str = "memory") -> None:
+        self.network = network
+        self.name = name  # type: ignore[misc]
+
+    @classmethod
+    async def open(cls, host: Host) -> Self:
+        raise NotImplementedError
+
+    @property
+    def max_frame_bytes(self) -> int:
+        return 1 << 20
+
+    def target(self, instance: Instance) -> int | None:
+        return instance.incarnation if self.name in instance.transport else None
+
+    async def send(self, target: int, frame: Frame, headers: Headers, deadline: float) -> None:
+        network = self.network
+        network.sent.append(target)
+        network.headers.append(headers)
+        network.frames.append(frame)
+        if target in network.fail:
+            raise network.fail[target]
+        if target in network.silent:
+            await asyncio.Event().wait()
+        if target not in network.accepts:
+            raise CannotConnect("nobody listens", address=str(target))
+        network.accepts[target](Delivery(frame.join(), headers, self.name))
+        if target in network.late or network.first == "home":
+            info = json.loads(json.loads(frame.header)["connection_info"]["info"])
+            await network.opened.setdefault(info["subject"], asyncio.Event()).wait()
+            for _ in range(3):  # let the frontend see the call-home first
+                await asyncio.sleep(0)
+        if target in network.late:
+            raise network.late[target]
+
+    async def listen(self, served: Served, accept: Accept) -> Listener:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        pass
+
+
+class MemoryPending(PendingStream):
+    """A queue of parts."""
+
+    def __init__(self, network: Network, info: ConnectionInfo) -> None:
+        self.info = info
+        self.enveloped = network.enveloped
+        self.opened = asyncio.get_running_loop().create_future()
+        self.parts: list[Part] = []
+        self.came = asyncio.Event()
+        self.home: MemoryHome | None = None
+        self.closed = False
+        self._network = network
+
+    async def receive(self) -> list[Part]:
+        await self.came.wait()
+        self.came.clear()
+        parts, self.parts = self.parts, []
+        return parts
+
+    def put(self, part: Part) -> None:
+        self.parts.append(part)
+        self.came.set()
+
+    def stop(self) -> None:
+        if self.home is not None:
+            self.home.control(Control.STOP)
+
+    def kill(self) -> None:
+        if self.home is not None and not self.home.over:
+            self.home.over = True
+            self.home.control(Control.KILL)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.kill()
+        self._network.waiting.pop(self.info.subject, None)
+        self.opened.cancel()
+        self.put(Broken("closed here"))
+
+
+class MemoryHome(HomeStream):
+    """Writes straight into the frontend's queue."""
+
+    def __init__(
+        self, pending: MemoryPending | None, enveloped: bool, control: Callable[[Control], None]
+    ) -> None:
+        self.pending = pending
+        self.enveloped = enveloped
+        self.control = control
+        self.over = pending is None
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.written = 0
+
+    def _put(self, part: Part) -> None:
+        if not self.over and self.pending is not None:
+            self.pending.put(part)
+
+    def prologue(self, error: str | None) -> None:
+        self._put(Prologue(error))
+        self.over = self.over or error is not None
+
+    def write(self, body: bytes, annotated: bool = False) -> bool:
+        self.written += 1
+        self._put(Annotated(body) if annotated and not self.enveloped else body)
+        return self.writable.is_set()
+
+    async def ready(self) -> None:
+        await self.writable.wait()
+
+    def end(self, body: bytes = b"") -> None:
+        if body:
+            self._put(body)
+        self._put(End())
+        self.over = True
+
+    def abort(self) -> None:
+        self._put(Broken("the worker gave the stream up"))
+        self.over = True
+
+    def lose(self) -> None:
+        """The connection breaks."""
+        self._put(Broken("the connection was lost"))
+        self.over = True
+        self.control(Control.GONE)
+
+
+class MemoryResponses(ResponseTransport):
+    """Joins pending and home streams by their subject."""
+
+    name = "memory_stream"
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.advertised = "memory:1"
+        self._subjects = map(str, itertools.count())
+
+    @classmethod
+    async def open(cls, host: Host) -> Self:
+        raise NotImplementedError
+
+    async def listen(self) -> None:
+        pass
+
+    def expect(self, request_id: str, *, sends: bool = False) -> MemoryPending:
+        info = ConnectionInfo(self.advertised, f"subject-{next(self._subjects)}", request_id)
+        pending = self.network.waiting[info.subject] = MemoryPending(self.network, info)
+        return pending
+
+    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> MemoryHome:
+        network = self.network
+        await network.call_home.wait()
+        pending = network.waiting.pop(info.subject, None)
+        home = MemoryHome(pending, network.enveloped, control)
+        network.homes.append(home)
+        network.opened.setdefault(info.subject, asyncio.Event()).set()
+        if pending is None:
+            asyncio.get_running_loop().call_soon(control, Control.KILL)
+        else:
+            pending.home = home
+            pending.opened.set_result(None)
+        return home
+
+    def report(self, load: Load) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
+
+
+async def eventually(condition: Callable[[], Any], within: float = 5.0) -> None:
+    """Wait until it holds; AssertionError after `within` seconds."""
+    limit = asyncio.get_running_loop().time() + within
+    while not condition():
+        assert asyncio.get_running_loop().time() < limit, f"did not come true within {within} s"
+        await asyncio.sleep(0.005)
