@@ -62,6 +62,8 @@ class Network:
     """Workers wait for this before they call home; set unless a test clears it."""
     headers: list[Headers] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    """What happened to listeners and registrations."""
 
     def __post_init__(self) -> None:
         self.call_home.set()
@@ -109,10 +111,30 @@ class MemoryRequests(RequestTransport[int]):
             raise network.late[target]
 
     async def listen(self, served: Served, accept: Accept) -> Listener:
-        raise NotImplementedError
+        return MemoryListener(self, served, accept)
 
     async def aclose(self) -> None:
         pass
+
+
+class MemoryListener(Listener):
+    """Notes in `network.log` what is done to it, in order."""
+
+    def __init__(self, transport: MemoryRequests, served: Served, accept: Accept) -> None:
+        self._transport, self._served = transport, served
+        self._log = transport.network.log
+        transport.network.accepts[served.incarnation] = accept
+        self._log.append(f"{transport.name} listens")
+
+    def record(self, instance_id: int) -> dict[str, Any]:
+        return {self._transport.name: f"{self._transport.name}:{instance_id}"}
+
+    async def drain(self) -> None:
+        self._log.append(f"{self._transport.name} drains")
+
+    async def close(self) -> None:
+        self._log.append(f"{self._transport.name} closes")
+        self._transport.network.accepts.pop(self._served.incarnation, None)
 
 
 class MemoryPending(PendingStream):

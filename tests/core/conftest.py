@@ -56,7 +56,9 @@ class Fleet:
     def client(self, mode: str = "round_robin") -> Client:
         policies = {"round_robin": RoundRobin(), "random": Random()}
         transports = [MemoryRequests(self.network, name) for name in self.planes]
-        self.table = InstanceTable(ENDPOINT, None, transports, CODECS, policies[mode])  # type: ignore[arg-type]
+        self.table = InstanceTable(ENDPOINT, None, transports, CODECS)  # type: ignore[arg-type]
+        for policy in policies.values():
+            self.table.inform(policy)
         self.table._apply([Change(instance, up=True) for instance in self.instances])
         calling = Calling(
             self.response,

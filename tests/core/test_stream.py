@@ -23,6 +23,7 @@ from reqplane.errors import (
     WorkerDraining,
 )
 from reqplane.interfaces import Observer
+from reqplane.model import Change
 
 
 async def count(request: dict[str, Any], context: Context):
@@ -325,6 +326,27 @@ async def test_a_handlers_context_hands_on_id_headers_deadline_and_stop(fleet) -
     assert (inner.id, inner.headers["traceparent"]) == ("outer-1", "00-abc")
     assert 0 < inner.deadline - asyncio.get_running_loop().time() <= 60
     assert endless.ended == ["stopped"]
+
+
+async def test_a_call_made_from_a_handler_may_go_to_another_worker(fleet) -> None:
+    fleet.add(count)
+
+    async def relay(request, context):
+        async for item in fleet.network_client.generate({"n": 2}, context=context):
+            yield item
+
+    fleet.add(relay)
+    fleet.network_client = fleet.client()
+    fleet.network_client.table._apply([Change(fleet.instances[1], up=False)])
+    client = fleet.client()
+    assert await collect(client.direct({}, 1)) == [0, 1]  # named the relay, not whom it calls
+
+
+def test_headers_that_would_be_lost_are_a_value_error() -> None:
+    assert Context(headers={"Traceparent": "00-1"}).headers == {"traceparent": "00-1"}
+    for headers in ({"authorization": "x"}, {"traceparent": "ü"}, {"x-reqplane-instance": "0"}):
+        with pytest.raises(ValueError, match="can't travel"):
+            Context(headers=headers)
 
 
 # ── workers that can't or won't ──

@@ -88,6 +88,21 @@ async def test_more_requests_than_the_worker_allows_streams(
     assert len(here.got) == 3000
 
 
+async def test_all_cancelled_at_once_and_as_many_new_ones(
+    worker: StartWorker, transport: OpenTransport
+) -> None:
+    here, frontend = await worker(), await transport()
+    target = target_of(here.url, frontend)
+    await frontend.send(target, frame(), {}, NEVER)
+    for _ in range(3):
+        sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(600)]
+        await asyncio.sleep(0)
+        for send in sends:
+            send.cancel()
+    await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(600)))
+    assert len({delivery.peer for delivery in here.got}) == 1
+
+
 async def test_thousands_of_requests_leave_nothing_behind(
     worker: StartWorker, transport: OpenTransport
 ) -> None:

@@ -356,6 +356,17 @@ async def test_an_answer_before_the_body_is_sent(transport: OpenTransport) -> No
         await until(lambda: server.peer.seen(h2.events.StreamReset))
 
 
+async def test_a_202_before_the_frame_is_sent_is_no_ack(transport: OpenTransport) -> None:
+    def at_once(peer: ScriptedPeer, event: Any) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            peer.answer(event.stream_id or 0, 202)
+
+    frontend = await transport()
+    async with PeerServer(at_once) as server:
+        with pytest.raises(DeliveryUnknown, match="answered 202"):
+            await frontend.send(target_of(server.url, frontend), frame(b"x" * 1_000_000), {}, NEVER)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [(ErrorCodes.REFUSED_STREAM, CannotConnect), (ErrorCodes.INTERNAL_ERROR, DeliveryUnknown)],

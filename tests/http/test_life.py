@@ -8,13 +8,16 @@ import os
 import re
 import socket
 import sys
+import time
 
 import httpx
 import psutil
 import pytest
+import reqplane_http.server
 from reqplane.errors import CannotConnect, SettingsError, UnknownEndpoint, WorkerDraining
 from reqplane.model import NEVER, EndpointId, Served
 from reqplane_http.bind import holder_of
+from reqplane_http.transport import HttpTransport
 
 from .conftest import ENDPOINT, OpenTransport, StartWorker, Worker, frame, opened, target_of
 
@@ -228,3 +231,69 @@ async def test_the_signal_handlers_stay(worker: StartWorker) -> None:
     await asyncio.sleep(0.05)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     await here.listener.close()
+
+
+async def test_close_under_traffic(transport: OpenTransport) -> None:
+    """Each frame is acked or surely not accepted: nothing in between."""
+    plane = await transport()
+    here = await Worker(plane, plane.max_frame_bytes).listen()
+    outcomes: list[object] = []
+    closed = False
+
+    async def keep_sending(frontend: HttpTransport, size: int) -> None:
+        target = target_of(here.url, frontend)
+        while not closed:
+            try:
+                outcomes.append(await frontend.send(target, frame(b"x" * size), {}, NEVER))
+            except (CannotConnect, UnknownEndpoint) as error:
+                outcomes.append(error)
+                await asyncio.sleep(0.005)
+
+    frontends = [await transport(), await transport()]
+    senders = [
+        asyncio.ensure_future(keep_sending(frontend, size))
+        for frontend in frontends
+        for size in (10, 100, 20_000, 300_000) * 4
+    ]
+    await asyncio.sleep(0.3)
+    started = time.monotonic()
+    await here.listener.close()
+    assert time.monotonic() - started < 1
+    await asyncio.sleep(0.05)
+    closed = True
+    await asyncio.gather(*senders)
+    assert outcomes.count(None) == len(here.got) > 50
+    assert any(isinstance(outcome, CannotConnect) for outcome in outcomes)
+
+
+async def test_a_connection_that_does_not_end_is_cut(
+    worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(reqplane_http.server, "_CLOSE_LIMIT", 0.1)
+    monkeypatch.setattr(reqplane_http.server, "TCPServer", never)
+    here = await worker()
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    await asyncio.sleep(0.05)
+    await here.listener.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_connection_that_ends_badly_is_one_line_in_the_log(
+    worker: StartWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError(5)
+
+    monkeypatch.setattr(reqplane_http.server, "TCPServer", fail)
+    here = await worker()
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert "ended badly: KeyError(5)" in caplog.text
+    assert "Traceback" not in caplog.text

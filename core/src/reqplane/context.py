@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reqplane.model import NEVER, Control, Headers
+from reqplane.wire.trace import CARRIED, INSTANCE, carried
 
 _NO_HEADERS: Headers = {}
 
@@ -31,11 +32,27 @@ class RequestIds:
         return f"{self._prefix}{self._count:012x}"
 
 
+def _checked(headers: Headers) -> Headers:
+    """The headers as they travel; ValueError if one of them would be lost on the way."""
+    travelling = carried(headers)
+    lost = [name for name in headers if name.lower() not in travelling or name.lower() == INSTANCE]
+    if lost:
+        raise ValueError(
+            f"the headers {', '.join(lost)} can't travel with a request: wanted {', '.join(CARRIED)}, "
+            f"each at most 1 KiB of visible ASCII"
+        )
+    return travelling
+
+
 _ids = RequestIds()  # one for each process: ids never meet, whichever runtime draws them
 
 
 class Context:
-    """What belongs to one call, on either side."""
+    """What belongs to one call, on either side.
+
+    `headers` may be those of reqplane.wire.trace.CARRIED, in any case; ValueError for others, since they
+    would not arrive.
+    """
 
     __slots__ = ("_followers", "_killed", "_stopped", "_waiters", "deadline", "headers", "id", "metadata")
 
@@ -44,8 +61,8 @@ class Context:
     ) -> None:
         self.id = _ids.draw() if id is None else id
         """The request's id, the same in every process that the request reaches."""
-        self.headers: Headers = _NO_HEADERS if headers is None else headers
-        """Trace and id headers, names in lower case."""
+        self.headers: Headers = _checked(headers) if headers else _NO_HEADERS
+        """Trace and id headers (reqplane.wire.trace.CARRIED), names in lower case."""
         self.deadline = deadline
         """On the event loop's clock; `model.NEVER` if there is none."""
         self.metadata: dict[str, Any] | None = None

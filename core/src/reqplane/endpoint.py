@@ -38,6 +38,8 @@ log = logging.getLogger("reqplane")
 
 _BURST = 4096
 """What a handler may send before it gives way, in bytes …"""
+_DEADLINE_GRACE = 0.1
+"""Seconds that a worker waits beyond a deadline, so that its caller's own clock is the one that rings."""
 _ITEM_COST = 128
 """… where each item counts for this much more: about 20 items of the usual size."""
 
@@ -85,8 +87,9 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
-        headers = delivery.headers or head.headers
-        task = self._loop.create_task(self._answer(head, body, carried(headers) if headers else {}))
+        headers = carried(delivery.headers or head.headers)
+        headers.pop(INSTANCE, None)  # it was for this worker; a call made from here goes to another
+        task = self._loop.create_task(self._answer(head, body, headers))
         self.running.add(task)
         task.add_done_callback(self.running.discard)
 
@@ -118,7 +121,8 @@ class ServedEndpoint:
         """One request from call-home to end; nothing is raised, whatever the handler does."""
         task = asyncio.current_task()
         assert task is not None
-        context = Context(head.request_id, headers=headers)
+        context = Context(head.request_id)
+        context.headers = headers
 
         def told(control: Control) -> None:
             if control is Control.STOP:
@@ -139,7 +143,8 @@ class ServedEndpoint:
         deadline = None
         if head.timeout is not None:
             context.deadline = self._loop.time() + head.timeout
-            deadline = self._answering.timers.at(context.deadline, lambda: told(Control.KILL))
+            late = context.deadline + _DEADLINE_GRACE
+            deadline = self._answering.timers.at(late, lambda: told(Control.KILL))
         try:
             await self._run(home, self._dialect(head, home), body, context)
         except asyncio.CancelledError:

@@ -7,10 +7,12 @@ its kind is asked again for a request.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, cast
 
 from reqplane.context import Context
@@ -19,6 +21,8 @@ Handler = Callable[[Any, Context], AsyncIterator[Any]]
 
 _MAX_THREADS = 64
 """Generators of one endpoint that may run at once, each in a thread; more wait for a free one."""
+_AHEAD = 16
+"""Items that a generator may be ahead of what was sent."""
 
 
 def adapt(function: Callable[..., Any]) -> Handler:
@@ -30,7 +34,7 @@ def adapt(function: Callable[..., Any]) -> Handler:
     if inspect.iscoroutinefunction(call):
         return functools.partial(_one_item, function, with_context)
     if inspect.isgeneratorfunction(call):
-        return functools.partial(_in_thread, function, with_context, _threads())
+        return functools.partial(_in_thread, function, with_context, asyncio.Semaphore(_MAX_THREADS))
     raise TypeError(
         f"{function!r} can't be served: wanted an async generator function, a coroutine function (one item) "
         f"or a generator function (runs in a thread)"
@@ -60,10 +64,6 @@ def _wants_context(call: Callable[..., Any]) -> bool:
     raise TypeError(f"a handler takes (request) or (request, context), this one takes {signature}")
 
 
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="reqplane-handler")
-
-
 def _arguments(with_context: bool, request: Any, context: Context) -> tuple[Any, ...]:
     return (request, context) if with_context else (request,)
 
@@ -77,30 +77,89 @@ async def _one_item(
 async def _in_thread(
     function: Callable[..., Any],
     with_context: bool,
-    threads: ThreadPoolExecutor,
+    slots: asyncio.Semaphore,
     request: Any,
     context: Context,
 ) -> AsyncIterator[Any]:
-    """Run a generator item by item in a thread, so that it may block.
+    """Run a generator in a thread of its own, so that it may block."""
+    async with slots:
+        pump = _Pump(function(*_arguments(with_context, request, context)))
+        run = contextvars.copy_context().run
+        # A daemon: a generator that blocks for ever must not keep the process from leaving.
+        threading.Thread(target=run, args=(pump.run,), name="reqplane handler", daemon=True).start()
+        try:
+            while (item := await pump.next()) is not _END:
+                yield item
+        finally:
+            pump.leave()
 
-    Leaving waits for the item under way: a generator can't be closed while it runs.
-    """
-    loop = asyncio.get_running_loop()
-    items: Iterator[Any] = iter(function(*_arguments(with_context, request, context)))
-    end = object()
-    step: asyncio.Future[Any] | None = None
-    try:
-        while True:
-            step = loop.run_in_executor(threads, next, items, end)
-            item = await asyncio.shield(step)
-            if item is end:
-                return
-            yield item
-    finally:
-        if step is not None and not step.done():
-            await asyncio.wait([step])
-        if step is not None and not step.cancelled():
-            step.exception()
-        close = getattr(items, "close", None)
-        if close is not None:
-            await loop.run_in_executor(threads, close)
+
+class _Pump:
+    """Takes items out of a generator in one thread and hands them to the event loop, a few ahead."""
+
+    def __init__(self, items: Generator[Any, None, Any]) -> None:
+        self._items = items
+        self._loop = asyncio.get_running_loop()
+        self._room = threading.Semaphore(_AHEAD)
+        self._left = False
+        self._ready: deque[Any] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ── the event loop's side ──
+
+    async def next(self) -> Any:
+        """The next item, or _END; raises what the generator raised."""
+        while not self._ready:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        item = self._ready.popleft()
+        self._room.release()
+        if isinstance(item, _Raised):
+            raise item.error
+        return item
+
+    def leave(self) -> None:
+        """Nobody wants more; the generator is closed as soon as it has yielded once more."""
+        self._left = True
+        self._room.release(_AHEAD)  # whatever the thread waits for, it goes on and sees this
+
+    def _came(self, item: Any) -> None:
+        self._ready.append(item)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ── the thread's side ──
+
+    def run(self) -> None:
+        """Until the generator ends, or nobody wants more."""
+        try:
+            self._run()
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                self._hand_over(item)
+                if self._left:
+                    self._items.close()
+                    return
+        except BaseException as error:
+            self._hand_over(_Raised(error))
+        else:
+            self._hand_over(_END)
+
+    def _hand_over(self, item: Any) -> None:
+        self._loop.call_soon_threadsafe(self._came, item)
+        self._room.acquire()
+
+
+class _Raised:
+    """What a generator raised, on its way to the event loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_END: Any = object()

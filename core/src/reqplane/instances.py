@@ -35,6 +35,16 @@ class Route:
         self.carries_headers = transport.capabilities.headers
 
 
+def _route(transport: RequestTransport[Any], instance: Instance) -> Route | None:
+    """How this plane reaches the worker; a record that the plane can't digest harms only itself."""
+    try:
+        target = transport.target(instance)
+    except Exception:
+        log.exception("%s can't read the record of %s, which it leaves out", transport.name, instance.label)
+        return None
+    return None if target is None else Route(transport, target)
+
+
 class Worker:
     """A worker that can be reached: its instance, its routes in order of preference, its dialect."""
 
@@ -52,7 +62,7 @@ class Worker:
 
 
 class InstanceTable:
-    """Follows one endpoint.  `policy` is told of every worker that can be reached."""
+    """Follows one endpoint, and tells router policies of every worker that can be reached."""
 
     def __init__(
         self,
@@ -60,10 +70,9 @@ class InstanceTable:
         discovery: Discovery,
         transports: Sequence[RequestTransport[Any]],
         codecs: Mapping[str, PayloadCodec],
-        policy: RouterPolicy,
     ) -> None:
         self.endpoint = endpoint
-        self.policy = policy
+        self._policies: list[RouterPolicy] = []
         self._discovery = discovery
         self._transports = transports
         self._codecs = codecs
@@ -103,7 +112,8 @@ class InstanceTable:
             if change.up and self._add(change.instance):
                 added.append(change.instance)
         if added or removed:
-            self.policy.changed(added, removed)
+            for policy in self._policies:
+                policy.changed(added, removed)
         self._listed.set()
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
@@ -124,16 +134,17 @@ class InstanceTable:
         if codec is None:
             log.warning("%s wants the codec %r, which is not installed", instance.label, instance.codec)
             return False
-        routes = [
-            Route(transport, target)
-            for transport in self._transports
-            if (target := transport.target(instance)) is not None
-        ]
+        routes = [route for one in self._transports if (route := _route(one, instance)) is not None]
         if not routes:
             return False
         worker = Worker(instance, routes, codec)
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
         return True
+
+    def inform(self, policy: RouterPolicy) -> None:
+        """Tell a policy who there is, and from now on who comes and goes."""
+        policy.changed(self.instances(), [])
+        self._policies.append(policy)
 
     # ── asking ──
 

@@ -16,7 +16,7 @@ from reqplane.errors import ReqplaneError, SettingsError
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable
-from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
+from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.serving import Planes, Serving
@@ -78,6 +78,8 @@ class DistributedRuntime:
         self._observers = plugins.observers(host.env)
         self._leaving = asyncio.Event()
         self._serving: set[asyncio.Future[None]] = set()
+        self._tables: dict[EndpointId, InstanceTable] = {}
+        self._clients: dict[tuple[EndpointId, str], Client] = {}
 
     def endpoint(self, path: str) -> Endpoint:
         """`namespace.component.endpoint`, with or without `dyn://`; ValueError if it is neither."""
@@ -142,17 +144,26 @@ class DistributedRuntime:
         mode = router_mode or self.settings.router_mode
         self.plugins.policy(mode)
         await self._response.listen()
-        policies = {
-            name: cls.create(endpoint, self._host)
-            for name, cls in self.plugins.policies.items()
-            if name in {mode, "round_robin", "random"}
-        }
-        table = InstanceTable(
-            endpoint, self._discovery, list(self._transports.values()), self._codecs, _All(policies)
-        )
-        self._host.spawn(table.follow(), f"follows {endpoint}")
+        table = self._table(endpoint)
         await table.listed()
-        return Client(self._calling(), table, mode, policies)
+        client = self._clients.get((endpoint, mode))
+        if client is None:
+            wanted = {mode, "round_robin", "random"} & self.plugins.policies.keys()
+            policies = {name: self.plugins.policies[name].create(endpoint, self._host) for name in wanted}
+            for policy in policies.values():
+                table.inform(policy)
+            client = self._clients[endpoint, mode] = Client(self._calling(), table, mode, policies)
+        return client
+
+    def _table(self, endpoint: EndpointId) -> InstanceTable:
+        """The endpoint's table: one, however many clients ask."""
+        table = self._tables.get(endpoint)
+        if table is None:
+            transports = list(self._transports.values())
+            table = InstanceTable(endpoint, self._discovery, transports, self._codecs)
+            self._tables[endpoint] = table
+            self._host.spawn(table.follow(), f"follows {endpoint}")
+        return table
 
     def _calling(self) -> Calling:
         return Calling(
@@ -225,22 +236,6 @@ def _choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
     if problems or more:
         raise SettingsError([*problems, *more])
     return settings, plugins
-
-
-class _All(RouterPolicy):
-    """Tells all policies of one client who came and went."""
-
-    name = "all"
-
-    def __init__(self, policies: Mapping[str, RouterPolicy]) -> None:
-        self._policies = policies
-
-    def changed(self, added: Any, removed: Any) -> None:
-        for policy in self._policies.values():
-            policy.changed(added, removed)
-
-    def pick(self, request: Any, avoid: Any) -> None:
-        raise NotImplementedError
 
 
 class _UnlessConfigured(logging.StreamHandler[Any]):

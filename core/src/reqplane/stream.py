@@ -506,7 +506,7 @@ class Stream:
             return
         started = self._state == "open"
         self._state = "over"
-        self._error = error
+        self._error = error if isinstance(error, Exception) else None
         self._disarm()
         if self._pending is not None:
             self._pending.close()

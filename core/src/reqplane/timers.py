@@ -27,7 +27,10 @@ class WheelTimer:
         self.fire = fire
 
     def cancel(self) -> None:
-        self._bucket.discard(self)
+        bucket = self._bucket
+        bucket.discard(self)
+        if not bucket:
+            bucket.clear()  # gives back what the set had grown to; discarding alone keeps it
 
 
 class TimerWheel:

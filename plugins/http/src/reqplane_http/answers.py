@@ -31,7 +31,6 @@ CARRIED = (
 )
 """The headers that reach the handler; everything else belongs to the HTTP connection."""
 
-_GATEWAY_STATUSES = frozenset({502, 503, 504})
 _QUOTED = 200  # characters of a foreign answer that a message repeats
 
 

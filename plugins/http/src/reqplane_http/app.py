@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from typing import Any
@@ -16,13 +15,7 @@ from reqplane.interfaces import Accept, Delivery, Host
 from reqplane.model import EndpointId, Peer
 
 from reqplane_http.answers import CARRIED
-from reqplane_http.body import (
-    BodyReader,
-    BodyTooLarge,
-    BodyTooSlow,
-    CallerGone,
-    Receive,
-)
+from reqplane_http.body import BodyReader, BodyTooLarge, BodyTooSlow, CallerGone, Receive
 from reqplane_http.responses import ACCEPTED, Response, refused, respond, text
 from reqplane_http.streams import Http2Connections, Send, reset_stream
 
@@ -61,7 +54,7 @@ class Route:
 
 
 class Application:
-    """Serves frames and health.  An ASGI 3 application."""
+    """Serves frames and health.  An ASGI application, without lifespan."""
 
     def __init__(self, host: Host, root: str) -> None:
         self._host = host
@@ -71,8 +64,7 @@ class Application:
         self._bodies = BodyReader(host.timers, self._limit)
         self._routes: dict[str, Route] = {}
         self._health_paths = {f"{root}/health", "/health"}
-        self._running = 0
-        self._idle = asyncio.Event()
+        self._leaving = False
 
     def add(self, route: Route) -> None:
         path = self._root + path_of(route.endpoint)
@@ -89,35 +81,19 @@ class Application:
     def serves_nothing(self) -> bool:
         return not self._routes
 
-    async def finish(self, patience: float) -> None:
-        """Wait for the requests that are running, and let no others in.
-
-        Those whose bodies take longer than `patience` are cut.
-        """
-        if not await self._became_idle(patience):
-            self._bodies.cut_all()
-            await self._became_idle(patience)
+    async def finish(self) -> None:
+        """The end: what was accepted is acked, and everything else is told that it was not."""
+        self._leaving = True
+        routes = list(self._routes.values())
+        self._routes.clear()  # nothing is accepted from here on
+        for route in routes:
+            await route.quiet()
         await self._connections.go_away()
-
-    async def _became_idle(self, patience: float) -> bool:
-        self._idle.clear()
-        if self._running:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), patience)
-        return not self._running
+        self._bodies.cut_all()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind == "http":
-            self._running += 1
-            try:
-                await self._serve(scope, receive, send)
-            finally:
-                self._running -= 1
-                if not self._running:
-                    self._idle.set()
-        elif kind == "lifespan":
-            await _lifespan(receive, send)
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close"})
@@ -188,8 +164,11 @@ class Application:
     async def _cut_off(self, scope: Any, send: Send, problem: BodyTooLarge | BodyTooSlow) -> None:
         """Answer a request whose body broke a bound; on HTTP/2 only if it was read to its end."""
         if isinstance(problem, BodyTooLarge):
-            words = f"the frame has {problem.size} bytes or more, at most {self._limit} are allowed"
+            size = f"{problem.size} bytes" if problem.whole else f"more than {problem.size} bytes"
+            words = f"the frame has {size}, at most {self._limit} are allowed"
             answer = text(413, words, closes=not problem.whole)
+        elif self._leaving:
+            answer = refused("draining", "the worker is leaving", closes=True)
         else:
             answer = text(408, "the request's body did not come in time", closes=True)
         if answer.closes and scope["http_version"] == "2":
@@ -214,10 +193,3 @@ def _peer(client: tuple[str, int] | None) -> Peer | None:
         return None
     address, port = client
     return Peer(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+from typing import Any
 
 from reqplane.errors import SettingsError, describe
 
@@ -16,12 +17,10 @@ _LISTENING = "0A"  # the state's name in /proc/net/tcp
 
 async def bind(host: str, port: int) -> socket.socket:
     """A socket that listens on host:port.  SettingsError names the variable that is wrong."""
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = await _look_up(host, port)
     except OSError as error:
         raise _bad_host(host, error) from error
-    family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,6 +33,14 @@ async def bind(host: str, port: int) -> socket.socket:
         raise _explain(host, port, error) from error
     listener.setblocking(False)
     return listener
+
+
+async def _look_up(host: str, port: int) -> Any:
+    """The first address of a host; an IP address needs no thread to look it up."""
+    with contextlib.suppress(OSError):
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+    loop = asyncio.get_running_loop()
+    return (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))[0]
 
 
 def _explain(host: str, port: int, error: OSError) -> SettingsError:

@@ -46,8 +46,9 @@ class _Reading:
         self.cut_short = False
 
     def cut(self) -> None:
-        self.cut_short = True
-        self.task.cancel()
+        if not self.cut_short:
+            self.cut_short = True
+            self.task.cancel()
 
 
 class BodyReader:

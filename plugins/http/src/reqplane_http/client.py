@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 import httpx
 from reqplane.errors import CannotConnect, DeliveryUnknown
 from reqplane.interfaces import Host
-from reqplane.model import NEVER, Headers
+from reqplane.model import Headers
 from reqplane.wire.frame import Frame
 
 from reqplane_http.blocks import headers_block, request_block
@@ -36,6 +35,8 @@ class H2Transport(httpx.AsyncBaseTransport):
         self._settings = settings
         self._timers = host.timers
         self._limit = settings.request_timeout
+        self._within_limit = f"within {self._limit:g} s (DYN_HTTP_REQUEST_TIMEOUT)"
+        self._before_deadline = f"before the call's deadline (DYN_HTTP_REQUEST_TIMEOUT is {self._limit:g} s)"
         self._loop = asyncio.get_running_loop()
         self._origins: dict[tuple[str, int], Origin] = {}
         self._closed = False
@@ -44,24 +45,35 @@ class H2Transport(httpx.AsyncBaseTransport):
         """Send a frame.  The future is done at the 202; its errors are those of `RequestTransport.send`."""
         block = target.block + headers_block(headers) if headers else target.block
         exchange = Post(target.address, block, frame.buffers)
-        self._submit(exchange, target.origin, deadline, self._limit)
+        now = self._loop.time()
+        until, exchange.limit = now + self._limit, self._within_limit
+        if deadline < until:
+            until, exchange.limit = deadline, self._before_deadline
+        if self._closed:
+            exchange.unreachable("the transport is closed")
+        elif until <= now:
+            exchange.timed_out(f"{self._before_deadline}, which had passed before the frame was sent")
+        else:
+            exchange.timer = self._timers.at(until, exchange.expire)
+            self._submit(exchange, target.origin)
         return exchange
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """What httpx calls.  The whole answer is read before it returns."""
         url = request.url
-        place = (url.host, url.port or 80)
-        if url.scheme != "http":
-            raise httpx.UnsupportedProtocol(
-                f"only http:// is possible here, not {url.scheme}://", request=request
-            )
+        if url.scheme != "http" or self._closed:
+            problem = "the transport is closed" if self._closed else f"no {url.scheme}:// here, only http://"
+            raise httpx.UnsupportedProtocol(problem, request=request)
         headers = [(n.lower(), value) for n, value in request.headers.raw if n.lower() not in _NOT_IN_HTTP2]
         method = request.method.encode()
         block = request_block(method, url.netloc, url.raw_path, headers)
         exchange = AnyRequest(url.netloc.decode(), block, [await request.aread()])
         exchange.method = method
-        limits: dict[str, float | None] = request.extensions.get("timeout", {})
-        self._submit(exchange, place, NEVER, limits.get("read") or math.inf)
+        patience: float | None = request.extensions.get("timeout", {}).get("read")
+        if patience is not None:
+            exchange.limit = f"within {patience:g} s"
+            exchange.timer = self._timers.at(self._loop.time() + patience, exchange.expire)
+        self._submit(exchange, (url.host, url.port or 80))
         status, answer, body = await _as_httpx(exchange, request)
         fields = [(name, value) for name, value in answer if not name.startswith(b":")]
         return httpx.Response(status, headers=fields, content=body, extensions={"http_version": b"HTTP/2"})
@@ -73,44 +85,15 @@ class H2Transport(httpx.AsyncBaseTransport):
             await origin.close()
         self._origins.clear()
 
-    def _submit(self, exchange: Exchange, place: tuple[str, int], deadline: float, limit: float) -> None:
-        """Send it on its way, bounded by the deadline and by `limit` seconds, whichever is earlier."""
-        if self._closed:
-            exchange.unreachable("the transport is closed")
-            return
-        now = self._loop.time()
-        until = now + limit
-        if deadline < until:
-            until = deadline
-        if until <= now:
-            exchange.fail(_overdue(exchange))
-            return
-        if until != math.inf:
-            exchange.timer = self._timers.at(until, lambda: exchange.expire(self._explain(deadline, until)))
+    def _submit(self, exchange: Exchange, place: tuple[str, int]) -> None:
         origin = self._origins.get(place)
         if origin is None:
             origin = self._origins[place] = Origin(self._host, self._settings, place, self._forget)
         origin.submit(exchange)
 
-    def _explain(self, deadline: float, until: float) -> str:
-        limit = f"{self._limit:g} s (DYN_HTTP_REQUEST_TIMEOUT)"
-        return (
-            f"before the call's deadline, which came before {limit}"
-            if deadline == until
-            else f"within {limit}"
-        )
-
     def _forget(self, origin: Origin) -> None:
         if self._origins.get(origin.place) is origin:
             del self._origins[origin.place]
-
-
-def _overdue(exchange: Exchange) -> DeliveryUnknown:
-    why = (
-        f"no ack from {exchange.address}: the call's deadline had passed before it could be sent, "
-        f"not DYN_HTTP_REQUEST_TIMEOUT"
-    )
-    return DeliveryUnknown("timed_out", why, transport="http", address=exchange.address)
 
 
 async def _as_httpx(exchange: Exchange, request: httpx.Request) -> Any:

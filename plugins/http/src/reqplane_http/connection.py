@@ -25,12 +25,11 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from reqplane_http.engine import Engine
+from reqplane_http.engine import Engine, Greeting
 from reqplane_http.exchange import Exchange
 from reqplane_http.sending import Bodies
 
 _STREAMS_BEFORE_SETTINGS = 100  # what RFC 9113 recommends a peer to allow at least
-_SETTINGS = 4  # the type of the frame that a peer must begin with
 _NEVER_PROCESSED = frozenset({ErrorCodes.REFUSED_STREAM, ErrorCodes.HTTP_1_1_REQUIRED})
 
 
@@ -47,8 +46,7 @@ class Connection(asyncio.Protocol):
         self._queued: deque[Exchange] = deque()  # waiting for a stream
         self._bodies = Bodies(self._engine, self._flush)
         self._most_streams = _STREAMS_BEFORE_SETTINGS
-        self._greeting = b""  # what the peer sent before its settings
-        self._greeted = False
+        self._greeting = Greeting()
         self._flushing = False
         self._written = 0  # the highest stream whose HEADERS were handed to the transport
         self.usable = False
@@ -73,15 +71,14 @@ class Connection(asyncio.Protocol):
         self._start(exchange)
         if idle:
             self._flush()
-        elif not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        else:
+            self._flush_soon()
 
     def abandon(self, exchange: Exchange) -> None:
         """Nobody waits for this one any more."""
         if self._open.get(exchange.stream) is exchange:
             self._end(exchange, ErrorCodes.CANCEL)
-            self._flush()
+            self._flush_soon()
 
     def ping(self) -> None:
         self._engine.ping(b"reqplane")
@@ -126,7 +123,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
-        if not self._greeted and not self._speaks_http2(data):
+        if not self._greeting.over and not self._greeting.feed(data):
+            why = f"it does not speak HTTP/2, it answered {self._greeting.line!r}"
+            self._fail(why, processed=False)
             return
         try:
             events = self._engine.receive_data(data)
@@ -161,6 +160,11 @@ class Connection(asyncio.Protocol):
             self._flush()
             self._close_soon()
 
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._flushing = False
         data = self._engine.data_to_send()
@@ -178,19 +182,6 @@ class Connection(asyncio.Protocol):
             transport.abort()
         else:
             transport.close()
-
-    def _speaks_http2(self, data: bytes) -> bool:
-        """Look at the peer's first bytes: a SETTINGS frame, or it never saw our requests as such."""
-        self._greeting += data
-        if len(self._greeting) < 4:
-            return True
-        self._greeted = True
-        greeting, self._greeting = self._greeting, b""
-        if greeting[3] == _SETTINGS:
-            return True
-        line = greeting.split(b"\r\n", 1)[0][:80].decode("latin-1")
-        self._fail(f"it does not speak HTTP/2, it answered {line!r}", processed=False)
-        return False
 
     def _fail(self, why: str, *, processed: bool = True) -> None:
         self._drop_all(why, processed=processed)
@@ -224,7 +215,7 @@ class Connection(asyncio.Protocol):
         status = next((value for name, value in headers if name == b":status"), b"0")
         exchange.status = int(status) if status.isdigit() else 0
         exchange.headers = headers
-        if exchange.early and exchange.status == 202 and not exchange.done():
+        if exchange.early and exchange.status == 202 and not exchange.left and not exchange.done():
             exchange.settle()
 
     def _on_data(self, event: Any) -> None:

@@ -7,10 +7,11 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, Event
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
-from hyperframe.frame import Frame, GoAwayFrame
+from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 
 from reqplane_http.blocks import BlockEncoder
 
+_TYPE = 3  # where a frame's type stands
 _CONFIG = H2Configuration(
     client_side=True,
     header_encoding=None,
@@ -56,3 +57,25 @@ class Engine(H2Connection):
         event.last_stream_id = frame.last_stream_id
         event.additional_data = frame.additional_data or None
         return [], [event]
+
+
+class Greeting:
+    """The first bytes of a peer: a SETTINGS frame, or it does not speak HTTP/2.
+
+    A peer that does not has answered our preface, not our requests: those were surely not accepted.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self.over = False
+
+    def feed(self, data: bytes) -> bool:
+        """False: this is not HTTP/2."""
+        self._bytes += data
+        self.over = len(self._bytes) > _TYPE
+        return not self.over or self._bytes[_TYPE] == SettingsFrame.type
+
+    @property
+    def line(self) -> str:
+        """What it said instead."""
+        return self._bytes.split(b"\r\n", 1)[0][:80].decode("latin-1")

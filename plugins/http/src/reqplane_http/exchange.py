@@ -40,6 +40,7 @@ class Exchange(asyncio.Future[Any]):
         self.connection: Connection | None = None  # None: there is none yet
         self.stream = 0  # 0: its HEADERS have not been written
         self.timer: Timer | None = None
+        self.limit = ""  # what the timer stands for: "within 5 s"
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
@@ -91,20 +92,19 @@ class Exchange(asyncio.Future[Any]):
         self._leave()
         return super().cancel(msg)
 
-    def expire(self, limit: str) -> None:
-        """The time is up; `limit` says which.  Also ends a stream whose answer never ends."""
-        written, waited_for = (
-            bool(self.stream),
-            "a connection" if self.connection is None else "a free stream",
-        )
+    def expire(self) -> None:
+        """The time is up.  Also ends a stream whose answer never ends."""
         self._leave()
-        if self.done():
-            return
-        if written:
-            why = f"no ack from {self.address} {limit}"
-            self.fail(DeliveryUnknown("timed_out", why, transport="http", address=self.address))
+        if self.stream:
+            self.timed_out(self.limit)
+        elif self.connection is not None:
+            self.unreachable(f"no free stream on the connection {self.limit}")
         else:
-            self.unreachable(f"no time left while waiting for {waited_for}: {limit}")
+            self.unreachable(f"no connection {self.limit}")
+
+    def timed_out(self, when: str) -> None:
+        why = f"no ack from {self.address} {when}"
+        self.fail(DeliveryUnknown("timed_out", why, transport="http", address=self.address))
 
     def _leave(self) -> None:
         self.release()
@@ -123,7 +123,7 @@ class Post(Exchange):
         self.frame_bytes = self.left
 
     def settle(self) -> None:
-        if self.status == 202:
+        if self.status == 202 and not self.left:
             self.set_result(None)
             return
         code = next((value.decode("latin-1") for name, value in self.headers if name == _REFUSAL), None)

@@ -82,6 +82,8 @@ class Origin:
         self._attempt = None
         if isinstance(outcome, Connection):
             self._adopt(outcome)
+            if not outcome.usable:
+                outcome = "it closed the connection at once"
         waiting, self._waiting = self._waiting, []
         for exchange in waiting:
             if exchange.done():

@@ -27,13 +27,13 @@ def text(status: int, words: str, *headers: tuple[bytes, bytes], closes: bool = 
     return Response(status, f"{words}\n".encode(), headers=headers, closes=closes)
 
 
-def refused(code: str, words: str) -> Response:
+def refused(code: str, words: str, *, closes: bool = False) -> Response:
     """A worker's no: the status for HTTP tools, the code for our frontends."""
-    return text(status_of(code), words, (REFUSAL_HEADER.encode(), code.encode()))
+    return text(status_of(code), words, (REFUSAL_HEADER.encode(), code.encode()), closes=closes)
 
 
 async def respond(scope: Any, send: Send, response: Response) -> None:
-    """Send an response.  A 202 on HTTP/2 needs no header at all; HTTP/1.1 must know where the body ends."""
+    """Send it.  A 202 on HTTP/2 needs no header at all; HTTP/1.1 must know where the body ends."""
     headers = list(response.headers)
     if response.body:
         headers.append((b"content-type", response.content_type.encode()))

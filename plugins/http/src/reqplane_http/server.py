@@ -1,12 +1,23 @@
-"""The worker's one HTTP server: hypercorn on a socket of ours, HTTP/1.1 and h2c on the same port."""
+"""The worker's one HTTP server: hypercorn on a socket of ours, HTTP/1.1 and h2c on the same port.
+
+hypercorn's own `serve` can't be closed under traffic: what arrives while it shuts down kills connections,
+and then it hangs.  So we accept connections ourselves and hand each to hypercorn's TCPServer; the close is
+then in this order: accept no more connections, let everything accepted be acked, tell every HTTP/2 peer
+that nothing else was looked at (so that it may be sent elsewhere), close.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+from collections.abc import Coroutine
 from typing import Any
 
-from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
 from reqplane.model import Served
@@ -15,64 +26,59 @@ from reqplane_http.app import Application, Route, path_of
 from reqplane_http.bind import BACKLOG, bind
 from reqplane_http.settings import HttpSettings
 
-_PATIENCE = 1.0  # what requests without a whole body get at the close, once everything accepted is answered
-_GRACE = 2  # what hypercorn then gives its connections
-_STOP_LIMIT = 5.0  # and what we give hypercorn
+_CLOSE_LIMIT = 2.0  # seconds for each step of the close
 
 
-def hypercorn_config(descriptor: int, log: logging.Logger) -> Config:
+def hypercorn_config(log: logging.Logger) -> Config:
     """hypercorn's settings; the odd ones are remedies.
 
     Its default of 1000 requests a connection drops those in flight; its queue of 10 messages lets one
-    slow reader block a whole connection; its default backlog makes 5000 connections wait 27 s.
+    slow reader block a whole connection.  Its connections die at the 1000th open stream, which its
+    priority tree has no room for (see streams.py).
     """
     config = Config()
-    config.bind = f"fd://{descriptor}"
-    config.backlog = BACKLOG
     config.keep_alive_max_requests = 10**9
     config.max_app_queue_size = 1000
-    config.h2_max_concurrent_streams = 1000
+    config.h2_max_concurrent_streams = 500
     config.keep_alive_timeout = 75
     config.read_timeout = 60
-    config.graceful_timeout = _GRACE
     config.include_server_header = False
     config.include_date_header = False
-    own = log.getChild("hypercorn")
-    own.setLevel(logging.WARNING)  # hypercorn says "Running on … (CTRL + C to quit)" at INFO
-    config.errorlog = own
+    config.errorlog = log.getChild("hypercorn")
     return config
 
 
 class HttpServer:
     """Opened by the first listener, closed with the last."""
 
-    def __init__(self, host: Host, settings: HttpSettings, descriptor: int, port: int) -> None:
-        self._app = Application(host, settings.root_path)
-        self._stop = asyncio.Event()
-        self._closing: asyncio.Task[None] | None = None
+    def __init__(self, host: Host, settings: HttpSettings, port: int) -> None:
         self._host = host
+        self._app = Application(host, settings.root_path)
+        self._wrapped = ASGIWrapper(self._app)
+        self._config = hypercorn_config(host.log)
+        self._context = WorkerContext(None)
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._accepting: asyncio.Server | None = None
+        self._closing: asyncio.Task[None] | None = None
         self.origin = f"http://{_bracketed(settings.advertise_host or host.advertise(settings.host))}:{port}"
         self.root = settings.root_path
-        self._serving = host.spawn(self._serve(descriptor), f"http server on port {port}")
-
-    async def _serve(self, descriptor: int) -> None:
-        config = hypercorn_config(descriptor, self._host.log)
-        app: Any = self._app
-        try:
-            await serve(app, config, shutdown_trigger=self._stop.wait, mode="asgi")
-        except Exception:
-            if not self.closing:
-                raise
-            # A connection that ended badly while hypercorn shut down is raised there as an error.
-            self._host.log.debug("the HTTP server's end", exc_info=True)
 
     @classmethod
     async def open(cls, host: Host, settings: HttpSettings) -> HttpServer:
         """Bind and serve.  SettingsError if the address can't be used."""
         listener = await bind(settings.host, settings.port)
         port: int = listener.getsockname()[1]
+        try:
+            server = cls(host, settings, port)
+            await server._start(listener)
+        except BaseException:
+            listener.close()
+            raise
         host.log.info("Starting HTTP endpoint server on %s:%s", _bracketed(settings.host), port)
-        return cls(host, settings, listener.detach(), port)  # hypercorn owns the socket from here on
+        return server
+
+    async def _start(self, listener: socket.socket) -> None:
+        self._accepting = await asyncio.start_server(self._serve, sock=listener, backlog=BACKLOG)
 
     def listen(self, served: Served, accept: Accept) -> HttpListener:
         """Serve one more endpoint."""
@@ -87,7 +93,7 @@ class HttpServer:
     async def leave(self, route: Route) -> None:
         """Serve one endpoint less; with the last one the server closes."""
         self._app.remove(route)
-        await route.quiet()
+        await _within_limit(route.quiet())
         if self._app.serves_nothing:
             await self.close()
 
@@ -98,14 +104,34 @@ class HttpServer:
         await asyncio.shield(self._closing)
 
     async def _shut_down(self) -> None:
-        # hypercorn's graceful stop loses requests in flight on HTTP/2, so they are waited for before it.
-        await self._app.finish(_PATIENCE)
-        self._stop.set()
-        _, running = await asyncio.wait({self._serving}, timeout=_STOP_LIMIT)
-        if running:
-            self._host.log.warning("the HTTP server did not stop within %s s", _STOP_LIMIT)
-            self._serving.cancel()
-            await asyncio.wait(running, timeout=1)
+        if self._accepting is not None:
+            self._accepting.close()
+        await _within_limit(self._app.finish())
+        await self._context.terminated.set()  # from here on hypercorn closes connections that are idle
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=_CLOSE_LIMIT)
+            for connection in late:
+                connection.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_CLOSE_LIMIT)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        loop = asyncio.get_running_loop()
+        try:
+            await TCPServer(self._wrapped, loop, self._config, self._context, {}, reader, writer)
+        except asyncio.CancelledError:
+            if not self.closing:
+                raise
+        except Exception as error:
+            # Peers that break the rules get hypercorn to raise.
+            self._host.log.warning("an HTTP connection ended badly: %r", error)
+        finally:
+            self._connections.discard(task)
+            writer.close()
 
 
 class HttpListener(Listener):
@@ -127,6 +153,12 @@ class HttpListener(Listener):
 
     async def close(self) -> None:
         await self._server.leave(self._route)
+
+
+async def _within_limit(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for it, but not for a peer that does not read what it is sent."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(work, _CLOSE_LIMIT)
 
 
 def _bracketed(host: str) -> str:

@@ -1,0 +1,208 @@
+"""Coming, staying and leaving of a served endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+import pytest
+from memory_planes import MemoryRequests, MemoryResponses, Network, eventually
+from reqplane.codecs import MsgpackCodec
+from reqplane.context import Context
+from reqplane.endpoint import Answering
+from reqplane.errors import LeaseLost, WorkerDraining
+from reqplane.handlers import adapt
+from reqplane.host import RuntimeHost
+from reqplane.interfaces import Delivery, Discovery, Host, Registration
+from reqplane.model import Change, EndpointId, Limits
+from reqplane.serving import Planes, Serving
+from reqplane.wire.frame import Frame
+from reqplane.wire.request import HeadTemplate
+
+ENDPOINT = EndpointId("ns", "comp", "ep")
+
+
+class Registering(Registration):
+    def __init__(self, world: World) -> None:
+        self.instance_id = 4
+        self.lost = asyncio.get_running_loop().create_future()
+        self._world = world
+
+    async def publish(self, record: Mapping[str, Any]) -> None:
+        self._world.log.append(f"publish {record['instance_id']}")
+        self._world.records.append(record)
+
+    async def withdraw(self) -> None:
+        self._world.log.append("withdraw")
+
+    async def renew(self) -> None:
+        if self._world.renewals_that_fail:
+            self._world.renewals_that_fail -= 1
+            raise LeaseLost("not yet")
+        self.instance_id += 1
+        self.lost = asyncio.get_running_loop().create_future()
+
+
+class World(Discovery):
+    """A discovery backend that keeps a diary."""
+
+    name = "diary"
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.records: list[Mapping[str, Any]] = []
+        self.renewals_that_fail = 0
+        self.registration: Registering | None = None
+
+    @classmethod
+    async def open(cls, host: Host) -> Self:
+        raise NotImplementedError
+
+    async def reserve(self, endpoint: EndpointId, incarnation: int) -> Registration:
+        self.log.append("reserve")
+        self.registration = Registering(self)
+        return self.registration
+
+    async def watch(self, endpoint: EndpointId | None) -> AsyncIterator[list[Change]]:
+        yield []
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Worker:
+    """One endpoint on two planes."""
+
+    def __init__(self, handler: Any, drain_timeout: float = 5.0) -> None:
+        self.network = Network()
+        self.host = RuntimeHost({}, Limits())
+        self.world = World(self.network.log)
+        transports = [MemoryRequests(self.network, "one"), MemoryRequests(self.network, "two")]
+        self.answering = Answering(
+            7, MemoryResponses(self.network), {"msgpack": MsgpackCodec()}, self.host.timers, (), 1 << 20
+        )
+        planes = Planes(transports, self.world, "msgpack", drain_timeout)
+        self.serving = Serving(ENDPOINT, adapt(handler), planes, self.answering)
+        self.leaving = asyncio.Event()
+        self.task = asyncio.ensure_future(self.serving.run(self.leaving))
+
+    def ask(self, instance: str | None = None) -> Any:
+        """Hand a request to whoever listens; the frontend's end of its answer."""
+        pending = self.answering.response.expect("r")
+        header = HeadTemplate(str(ENDPOINT), "msgpack", pending.info).render(pending.info)
+        headers = {} if instance is None else {"x-reqplane-instance": instance}
+        frame = Frame(header, MsgpackCodec().encode(1))
+        self.network.accepts[7](Delivery(frame.join(), headers, "one"))
+        return pending
+
+
+async def forever(request: Any, context: Context):
+    while not context.is_stopped():
+        yield 1
+        await asyncio.sleep(0.001)
+
+
+async def short(request: Any):
+    await asyncio.sleep(0.1)
+    yield 1
+
+
+async def test_it_comes_and_leaves_in_order() -> None:
+    worker = Worker(short)
+    await eventually(lambda: "publish 4" in worker.network.log)
+    worker.ask()
+    await asyncio.sleep(0)
+    worker.leaving.set()
+    await worker.task
+    assert worker.network.log == [
+        "reserve",
+        "one listens",
+        "two listens",
+        "publish 4",
+        "withdraw",
+        "one drains",
+        "two drains",
+        "two closes",
+        "one closes",
+        "withdraw",
+    ]
+    assert worker.network.homes[0].written == 1  # what ran when it left was finished first
+    await worker.host.aclose()
+
+
+async def test_one_record_speaks_of_every_plane() -> None:
+    worker = Worker(short)
+    await eventually(lambda: worker.world.records)
+    (record,) = worker.world.records
+    assert record["transport"] == {"one": "one:4", "two": "two:4"}
+    assert record["planes"] == ["one", "two"]
+    assert (record["incarnation"], record["request_plane_codec"]) == (7, "msgpack")
+    worker.leaving.set()
+    await worker.task
+
+
+async def test_while_it_leaves_it_refuses() -> None:
+    worker = Worker(forever)
+    await eventually(lambda: worker.world.records)
+    pending = worker.ask()
+    await pending.opened
+    worker.leaving.set()
+    await eventually(lambda: "one drains" in worker.network.log)
+    with pytest.raises(WorkerDraining):
+        worker.ask()
+    pending.stop()
+    await worker.task
+
+
+async def test_when_drain_time_runs_out_handlers_are_cut_off_and_it_is_told() -> None:
+    worker = Worker(forever, drain_timeout=0.1)
+    await eventually(lambda: worker.world.records)
+    pending = worker.ask()
+    await pending.opened
+    worker.leaving.set()
+    with pytest.raises(TimeoutError, match=r"1 requests of ns\.comp\.ep still ran after 0\.1 s"):
+        await worker.task
+    assert "gave the stream up" in str((await pending.receive())[-1])
+    assert worker.network.log[-1] == "withdraw"
+
+
+async def test_a_cancelled_worker_cleans_up_too() -> None:
+    worker = Worker(forever)
+    await eventually(lambda: worker.world.records)
+    worker.ask()
+    await asyncio.sleep(0.01)
+    worker.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker.task
+    assert worker.network.log[-3:] == ["two closes", "one closes", "withdraw"]
+    assert not worker.serving._accepting.running
+
+
+async def test_a_lost_registration_is_made_again_under_the_new_number(monkeypatch) -> None:
+    monkeypatch.setattr("reqplane.serving._RENEW_PAUSE", 0.01)
+    worker = Worker(short)
+    await eventually(lambda: worker.world.records)
+    worker.world.renewals_that_fail = 2
+    assert worker.world.registration is not None
+    worker.world.registration.lost.set_result(None)
+    await eventually(lambda: "publish 5" in worker.network.log)
+    assert worker.world.records[-1]["transport"] == {"one": "one:5", "two": "two:5"}
+    worker.ask("5")
+    worker.ask("4")  # its former number, for a while
+    worker.ask("4/7")
+    worker.leaving.set()
+    await worker.task
+    assert not worker.serving._accepting.running
+    await worker.host.aclose()
+
+
+async def test_leaving_while_registering_again_is_possible() -> None:
+    worker = Worker(short)
+    await eventually(lambda: worker.world.records)
+    worker.world.renewals_that_fail = 10**6
+    assert worker.world.registration is not None
+    worker.world.registration.lost.set_result(None)
+    await asyncio.sleep(0.02)
+    worker.leaving.set()
+    await asyncio.wait_for(worker.task, 2)

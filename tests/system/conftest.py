@@ -1,0 +1,168 @@
+"""Processes as users start them, and the README's blocks that they are started from."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 40.0
+"""Seconds that a process may take on a loaded machine before the test fails."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its language, its text, and the heading it stands under."""
+
+    language: str
+    text: str
+    heading: str
+
+
+class Readme:
+    """The README at the root, taken apart."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.blocks = list(_blocks(text))
+
+    def file(self, name: str) -> str:
+        """The block that says in its first line that it is this file."""
+        (found,) = [block.text for block in self.blocks if block.text.startswith(f"# {name}\n")]
+        return found
+
+    def under(self, heading: str, language: str) -> list[str]:
+        """The blocks of one language under a heading, in order."""
+        return [b.text for b in self.blocks if (b.heading, b.language) == (heading, language)]
+
+    def write(self, folder: Path, *names: str) -> None:
+        """Put the files where their names say."""
+        for name in names:
+            (folder / name).write_text(self.file(name))
+
+    def start_lines(self) -> dict[str, str]:
+        """The shell lines that start the worker and the frontend, by the name of the file."""
+        blocks = self.under("A worker and a frontend", "sh")
+        return {block.split()[-1]: block for block in blocks}
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    heading, language, lines = "", None, []
+    for line in text.splitlines():
+        if line.startswith("```"):
+            if language is None:
+                language, lines = line.removeprefix("```"), []
+            else:
+                yield Block(language, "\n".join(lines) + "\n", heading)
+                language = None
+        elif language is not None:
+            lines.append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+
+
+class Processes:
+    """Starts processes; whatever still runs when the test is over is ended, with its children."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, script: str, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[str]:
+        """Run a shell script whose last line becomes the process; its output goes to a file."""
+        *before, last = script.strip().splitlines()
+        with self._output(len(self._started)).open("w") as output:
+            process = subprocess.Popen(
+                ["sh", "-ec", "\n".join([*before, f"exec {last}"])],
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def run(self, script: str, env: Mapping[str, str], cwd: Path) -> tuple[int, str]:
+        """Run a shell script to its end: exit status, and what it printed on both outputs."""
+        process = self.start(script, env, cwd)
+        return self.wait(process)
+
+    def wait(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        """Its exit status and what it printed."""
+        try:
+            status = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{process.args} did not end within {PATIENCE} s:\n{self.output(process)}")
+        return status, self.output(process)
+
+    def stop(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        """Send SIGTERM and wait."""
+        process.send_signal(signal.SIGTERM)
+        return self.wait(process)
+
+    def output(self, process: subprocess.Popen[str]) -> str:
+        """What it has printed so far."""
+        return self._output(self._started.index(process)).read_text()
+
+    def _output(self, number: int) -> Path:
+        return self._folder / f"output-{number}"
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                _kill(psutil.Process(process.pid))
+            process.wait()
+
+
+def _kill(process: psutil.Process) -> None:
+    """End it and its children: the demonstration's workers live in sessions of their own."""
+    with suppress(psutil.NoSuchProcess):
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+
+
+@pytest.fixture(scope="session")
+def readme() -> Readme:
+    return Readme((ROOT / "README.md").read_text())
+
+
+@pytest.fixture
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    processes = Processes(tmp_path_factory.mktemp("output"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A shell in which nobody has set anything of ours, with a temp directory of its own."""
+    env = {name: value for name, value in os.environ.items() if not re.match("DYN_|PYTHON", name)}
+    env["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    return env
+
+
+@pytest.fixture
+def loopback(bare: dict[str, str]) -> dict[str, str]:
+    """The same, but everything listens on loopback and on free ports."""
+    return bare | {
+        "DYN_HTTP_RPC_HOST": "127.0.0.1",
+        "DYN_HTTP_RPC_PORT": "0",
+        "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
+        "DYN_TCP_RESPONSE_STREAM_PORT": "0",
+    }

@@ -1,0 +1,47 @@
+"""What the workers of these tests serve; `reqplane serve handlers:NAME PATH` imports it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from reqplane import Context
+
+
+async def count(request: dict[str, Any]):
+    """`n` numbers, or more than that with padding and pauses."""
+    padding = "x" * request.get("padding", 0)
+    for i in range(request["n"]):
+        if "pause" in request:
+            await asyncio.sleep(request["pause"])
+        yield {"i": i, "padding": padding} if padding else i
+
+
+async def context(request: Any, context: Context):
+    """What a handler can tell of its call."""
+    loop = asyncio.get_running_loop()
+    left = context.deadline - loop.time()
+    yield {
+        "id": context.id,
+        "headers": dict(context.headers),
+        "seconds": left if left < 1e9 else None,
+        "pid": os.getpid(),
+    }
+
+
+async def marked(request: dict[str, Any], context: Context):
+    """Goes on for ever and leaves its end in a file: "stopped", "cancelled"."""
+    mark = Path(request["mark"])
+    mark.write_text("running")
+    try:
+        i = 0
+        while not context.is_stopped():
+            yield f"{request.get('name', '')}{i}"
+            i += 1
+            await asyncio.sleep(request.get("pause", 0.005))
+        mark.write_text("stopped")
+    except asyncio.CancelledError:
+        mark.write_text("cancelled")
+        raise
