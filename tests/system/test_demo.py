@@ -104,7 +104,7 @@ def test_a_worker_that_cannot_start(processes: Any, bare: dict[str, str], tmp_pa
         status, printed = processes.run(DEMO, env, tmp_path)
     assert status == 1
     assert "DYN_HTTP_RPC_PORT" in printed
-    assert "a worker did not start" in printed
+    assert "a worker could not start" in printed
     assert "Traceback" not in printed
     assert not list(Path(env["TMPDIR"]).glob("reqplane*"))
 
@@ -113,21 +113,28 @@ def test_a_plane_that_is_not_there(processes: Any, bare: dict[str, str], tmp_pat
     status, printed = processes.run(DEMO, bare | {"DYN_REQUEST_PLANE": "nats"}, tmp_path)
     assert status == 2
     assert "no request plane 'nats'" in printed
-    assert "Installed: http" in printed
+    assert "installed: http" in printed
     assert "Traceback" not in printed
 
 
-def test_interrupting_it_ends_its_workers(processes: Any, bare: dict[str, str], tmp_path: Path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+)
+@pytest.mark.parametrize("early", [True, False])
+def test_however_it_is_ended_its_workers_go_too(
+    processes: Any, bare: dict[str, str], tmp_path: Path, number: signal.Signals, status: int, early: bool
+):
     demo = processes.start(DEMO, bare, tmp_path)
-    _until(lambda: "Three prompts" in processes.output(demo))
-    workers = psutil.Process(demo.pid).children()
+    children = psutil.Process(demo.pid).children
+    _until(lambda: len(children()) == 3 if early else "Three prompts" in processes.output(demo))
+    workers = children()
     assert len(workers) == 3
     try:
-        demo.send_signal(signal.SIGINT)
-        status, printed = processes.wait(demo)
-        assert status == 130, printed
+        demo.send_signal(number)
+        found, printed = processes.wait(demo)
+        assert found == status, printed
         assert "Traceback" not in printed
-        _, alive = psutil.wait_procs(workers, timeout=5)
+        _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive
     finally:
         for worker in workers:  # they live in sessions of their own

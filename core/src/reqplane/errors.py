@@ -85,9 +85,9 @@ class PluginNotFound(PluginError):
     def summary(self) -> str:
         text = f"there is no {self.kind} {self.wanted!r}"
         if self.suggestion:
-            text += f"; did you mean {self.suggestion!r}?"
-        text += f" Installed: {', '.join(self.installed) or 'none'}."
-        return f"{text} {self.hint}" if self.hint else text
+            text += f", did you mean {self.suggestion!r}?"
+        text += f" (installed: {', '.join(self.installed) or 'none'})"
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class PluginConflict(PluginError):
@@ -162,6 +162,12 @@ class RequestError(_CallError):
     """The request did not get through, or nobody knows whether it did."""
 
 
+_REACH = {
+    "mem": "the mem backend, which reaches this process only",
+    "file": "the folder that DYN_FILE_KV names",
+}
+
+
 class NoInstances(RequestError):
     """Discovery holds no worker of this endpoint that this process can reach.
 
@@ -190,7 +196,7 @@ class NoInstances(RequestError):
         if self.wanted is not None and self.present:
             return f"{text} with the id {self.wanted}; the ids are {', '.join(map(str, self.present))}"
         if not self.elsewhere:
-            return f"{text}: no worker of it is registered in the {self.discovery or 'discovery'} backend"
+            return f"{text}: no worker of it is registered in {_REACH.get(self.discovery, 'discovery')}"
         there = ", ".join(f"{count} on {plane}" for plane, count in sorted(self.elsewhere.items()))
         return (
             f"{text} on {','.join(self.planes)}: there are {there}; "

@@ -68,11 +68,11 @@ OBSERVERS_HOOK = "reqplane_observers"
 
 # Where what we publish comes from.  A name that is not ours gets no such hint: anybody could own it.
 _PUBLISHED = {
-    (REQUEST_PLANE, "http"): "pip install reqplane-http",
-    (REQUEST_PLANE, "nats"): "pip install reqplane-nats",
-    (REQUEST_PLANE, "tcp"): "pip install reqplane-tcp",
-    (RESPONSE, RESPONSE_PLANE): "pip install reqplane-tcp-stream",
-    (DISCOVERY, "etcd"): 'pip install "reqplane[etcd]"',
+    (REQUEST_PLANE, "http"): "`pip install reqplane-http`",
+    (REQUEST_PLANE, "nats"): "`pip install reqplane-nats`, once that is released",
+    (REQUEST_PLANE, "tcp"): "`pip install reqplane-tcp`, once that is released",
+    (RESPONSE, RESPONSE_PLANE): "`pip install reqplane-tcp-stream`",
+    (DISCOVERY, "etcd"): '`pip install "reqplane[etcd]"`, once that is released',
 }
 
 # What works without a server, for those who did not choose anything.
@@ -425,22 +425,22 @@ def _not_found(kind: Kind, name: str, installed_names: Iterable[str]) -> PluginE
     if kind is POLICY and name == "kv":
         return SettingsError([(kind.variable, name, "routing by KV cache is not there yet")])
     line = _PUBLISHED.get((kind, name))
-    return PluginNotFound(kind.what, name, installed_names, f"Install it: `{line}`" if line else "")
+    return PluginNotFound(kind.what, name, installed_names, f"install it: {line}" if line else "")
 
 
 def _defaults_missing(missing: Sequence[tuple[Kind, str]], entries: Iterable[EntryPoint]) -> SettingsError:
     """Nobody chose these: say how to get them, and how to do without."""
     problems = [
-        (kind.variable, name, f"the default {kind.what} is not installed: `{_PUBLISHED[kind, name]}`")
+        (kind.variable, name, f"the default {kind.what} is not installed: {_PUBLISHED[kind, name]}")
         for kind, name in missing
     ]
     exports = " ".join(f"{kind.variable}={_SERVERLESS[kind]}" for kind, _ in missing)
     instead = f"`export {exports}`"
     has_http = any((entry.group, entry.name) == (TRANSPORTS_GROUP, "http") for entry in entries)
     if REQUEST_PLANE in dict(missing) and not has_http:
-        instead = f"`{_PUBLISHED[REQUEST_PLANE, 'http']}` and {instead}"
+        instead = f"{_PUBLISHED[REQUEST_PLANE, 'http']} and {instead}"
     variable, name, problem = problems[-1]
-    problems[-1] = (variable, name, f"{problem}, or, with no server to run: {instead}")
+    problems[-1] = (variable, name, f"{problem}; or, with no server to run: {instead}")
     return SettingsError(problems)
 
 

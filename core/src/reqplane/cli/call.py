@@ -35,8 +35,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> int:
-    if arguments.router_mode == "direct" and arguments.instance is None:
-        raise UsageError("--router-mode direct needs --instance ID")
+    mode = arguments.router_mode or environment().get("DYN_ROUTER_MODE")
+    if mode == "direct" and arguments.instance is None:
+        raise UsageError("the router mode 'direct' needs --instance ID")
     asyncio.run(_call(arguments, _request(arguments.request)))
     return 0
 
@@ -69,7 +70,7 @@ async def _print_answer(stream: Any, clock: _Clock) -> None:
             clock.tell("first item")
         count += 1
         print(as_json(item), flush=True)
-    clock.tell(f"end, {count} items")
+    clock.tell(f"end, {count} item{'s' if count != 1 else ''}")
 
 
 def _quiet() -> dict[str, str]:

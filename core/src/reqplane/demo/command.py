@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import reqplane
-from reqplane.cli.arguments import Commands, add_command
+from reqplane.cli.arguments import Commands, UsageError, add_command
 from reqplane.demo.show import show
 from reqplane.demo.worker import PATH, handler, language_model
 from reqplane.settings import environment
@@ -33,7 +33,7 @@ def add_parser(commands: Commands) -> None:
     server = add_command(
         parts, "server", _server, summary="one worker, until Ctrl-C", example="reqplane demo server"
     )
-    server.set_defaults(part="server")
+    server.add_argument("--until-eof", action="store_true", help="leave when standard input ends")
     client = add_command(
         parts,
         "client",
@@ -59,15 +59,20 @@ def _choice() -> dict[str, str]:
 
 
 def _all_in_one(arguments: Any) -> int:
-    return asyncio.run(show(_choice()))
+    chosen = _choice()
+    if environment(chosen).get("DYN_DISCOVERY_BACKEND") == "mem":
+        raise UsageError("DYN_DISCOVERY_BACKEND=mem reaches one process only, the demo has four; use file")
+    return asyncio.run(show(chosen))
 
 
 def _server(arguments: Any) -> int:
-    return asyncio.run(_serve(_choice()))
+    return asyncio.run(_serve(_choice(), arguments.until_eof))
 
 
-async def _serve(env: Mapping[str, str]) -> int:
+async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
     async with reqplane.connect(env) as runtime:
+        if until_eof:  # whoever started us holds the other end, and is gone when it closes, however it went
+            asyncio.get_running_loop().add_reader(sys.stdin, runtime.shutdown)
         try:
             await runtime.endpoint(PATH).serve_endpoint(handler(language_model()))
         except TimeoutError as error:

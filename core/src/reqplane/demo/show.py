@@ -22,6 +22,11 @@ from reqplane.demo.worker import PATH, language_model
 from reqplane.errors import ReqplaneError, StreamBroken
 from reqplane.settings import environment
 
+
+class DemoFailed(Exception):
+    """The demonstration can't go on."""
+
+
 WORKERS = 3
 PROMPTS = ("The keeper of the light", "At night the harbour", "When the storm came")
 _BUSY, _AFTER = 24, 60
@@ -58,7 +63,11 @@ async def show(chosen: Mapping[str, str]) -> int:
             env["DYN_FILE_KV"] = folder
         async with _workers(env) as workers, reqplane.connect(env, signals=False) as runtime:
             client = await runtime.endpoint(PATH).client()
-            await _all_present(client, workers)
+            try:
+                await _all_present(client, workers)
+            except DemoFailed as error:
+                print(f"reqplane: {error}", file=sys.stderr)
+                return 1
             model = language_model()
             print(
                 f"{WORKERS} workers have learnt a story.  Three prompts, each answered by another worker:\n"
@@ -78,32 +87,47 @@ async def show(chosen: Mapping[str, str]) -> int:
 
 @asynccontextmanager
 async def _workers(env: Mapping[str, str]) -> AsyncGenerator[list[asyncio.subprocess.Process]]:
-    """Processes of their own, as they would be on machines of their own."""
-    program = (sys.executable, "-m", "reqplane", "demo", "server")
-    workers = [
-        await asyncio.create_subprocess_exec(*program, env=environment(env), start_new_session=True)
-        for _ in range(WORKERS)
-    ]
+    """Processes of their own, as they would be on machines of their own.
+
+    Each leaves when its standard input ends, so none is left over, whatever becomes of us.
+    """
+    program = (sys.executable, "-m", "reqplane", "demo", "server", "--until-eof")
+    workers: list[asyncio.subprocess.Process] = []
     try:
+        for _ in range(WORKERS):
+            workers.append(
+                await asyncio.create_subprocess_exec(
+                    *program, env=environment(env), stdin=asyncio.subprocess.PIPE, start_new_session=True
+                )
+            )
         yield workers
     finally:
         for worker in workers:
-            if worker.returncode is None:
-                worker.send_signal(signal.SIGTERM)
+            assert worker.stdin is not None
+            worker.stdin.close()
         for worker in workers:
-            try:
-                await asyncio.wait_for(worker.wait(), 10)
-            except TimeoutError:
-                worker.kill()
-                await worker.wait()
+            await _gone(worker)
+
+
+async def _gone(worker: asyncio.subprocess.Process) -> None:
+    try:
+        await asyncio.wait_for(worker.wait(), 10)
+    except TimeoutError:
+        worker.kill()
+        await worker.wait()
 
 
 async def _all_present(client: Client, workers: list[asyncio.subprocess.Process]) -> None:
     """Wait for every worker; a worker that could not start has said why."""
     give_up = time.monotonic() + _PATIENCE
     while len(client.instances()) < WORKERS:
-        if any(worker.returncode is not None for worker in workers) or time.monotonic() > give_up:
-            raise ReqplaneError("a worker did not start; its own words stand above")
+        if any(worker.returncode is not None for worker in workers):
+            raise DemoFailed("a worker could not start; its own words stand above")
+        if time.monotonic() > give_up:
+            found = len(client.instances())
+            raise DemoFailed(
+                f"the workers run, but after {_PATIENCE:g} s discovery shows {found} of {WORKERS}"
+            )
         await asyncio.sleep(0.05)
 
 
