@@ -216,14 +216,18 @@ class CannotConnect(NotDelivered):
 
 
 class FrameTooLarge(NotDelivered):
-    """The frame has `size` bytes, `limit` are allowed; `problem` names the limit and how to raise it."""
+    """The frame has `size` bytes, `limit` are allowed; `problem` names the limit and how to raise it.
 
-    def __init__(self, size: int, limit: int, problem: str = "", **fields: Any) -> None:
+    `limit` is None where somebody on the way refused it without saying how much would do.
+    """
+
+    def __init__(self, size: int, limit: int | None, problem: str = "", **fields: Any) -> None:
         super().__init__(problem, **fields)
         self.size, self.limit = size, limit
 
     def summary(self) -> str:
-        text = f"the frame has {self.size} bytes, at most {self.limit} are allowed"
+        text = f"the frame has {self.size} bytes, "
+        text += "too many" if self.limit is None else f"at most {self.limit} are allowed"
         return f"{text}: {self.problem}" if self.problem else text
 
 

@@ -8,8 +8,7 @@ worker's: a proxy made it.
 from __future__ import annotations
 
 from reqplane.errors import DeliveryUnknown, FrameTooLarge, RequestError, RequestRefused, refusal
-
-REFUSAL_HEADER = "x-reqplane-refusal"
+from reqplane.wire import trace
 
 STATUS_OF_CODE = {
     "invalid_frame": 400,
@@ -21,15 +20,8 @@ STATUS_OF_CODE = {
     "refused": 500,
 }
 
-CARRIED = (
-    "traceparent",
-    "tracestate",
-    "x-request-id",
-    "x-dynamo-request-id",
-    "request-id",
-    "x-reqplane-instance",
-)
-"""The headers that reach the handler; everything else belongs to the HTTP connection."""
+CARRIED = (*trace.CARRIED, trace.INSTANCE)
+"""The headers that reach the core; everything else belongs to the HTTP connection."""
 
 _QUOTED = 200  # characters of a foreign answer that a message repeats
 
@@ -51,7 +43,7 @@ def verdict(status: int, code: str | None, text: str, frame_bytes: int, address:
     if status == 413:
         return FrameTooLarge(
             frame_bytes,
-            frame_bytes - 1,  # what the other side allows is not known, only that it is less
+            None,  # what the other side allows is not known
             f"{where}. A proxy's limit is client_max_body_size in nginx, a worker's DYN_MAX_FRAME_BYTES",
             transport="http",
             address=address,

@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._open: dict[int, Exchange] = {}
         self._queued: deque[Exchange] = deque()  # waiting for a stream
-        self._bodies = Bodies(self._engine, self._flush)
+        self._bodies = Bodies(self._engine, self._write)
         self._most_streams = _STREAMS_BEFORE_SETTINGS
         self._greeting = Greeting()
         self._flushing = False
@@ -64,8 +64,8 @@ class Connection(asyncio.Protocol):
         """Take on a request; only while `usable`."""
         exchange.connection = self
         self.last_used = self._loop.time()
-        if len(self._open) >= self._most_streams:
-            self._queued.append(exchange)
+        if self._queued or len(self._open) >= self._most_streams:
+            self._queued.append(exchange)  # in turn, also when a stream has become free just now
             return
         idle = not self._open
         self._start(exchange)
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
                 self._start(exchange)
 
     def _end(self, exchange: Exchange, reset: ErrorCodes | None = None) -> None:
-        """Give up the exchange's stream, by a reset if the peer still knows it, and let the next one in."""
+        """Give up the exchange's stream, by a reset if the peer still knows it."""
         stream = exchange.stream
         del self._open[stream]
         if reset is not None:
@@ -109,7 +109,8 @@ class Connection(asyncio.Protocol):
                 self._engine.reset_stream(stream, reset)
         exchange.release()
         self._engine.forget(stream)
-        self._start_queued()
+        if self._queued:
+            self._flush_soon()
         if not self.usable and not self._open:
             self._close_soon()
 
@@ -166,7 +167,13 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Use the streams that have become free, and write what there is to write."""
         self._flushing = False
+        if self._queued:
+            self._start_queued()
+        self._write()
+
+    def _write(self) -> None:
         data = self._engine.data_to_send()
         transport = self._transport
         if data and transport is not None and not transport.is_closing():
@@ -250,7 +257,6 @@ class Connection(asyncio.Protocol):
     def _on_settings(self, event: Any) -> None:
         # Without the setting the number is unbounded; h2 then says 2**32 + 1.
         self._most_streams = self._engine.remote_settings.max_concurrent_streams
-        self._start_queued()
 
     def _on_goaway(self, event: Any) -> None:
         self._retire()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError
 from reqplane.interfaces import Timer
 from reqplane.model import Body
+from reqplane.wire.trace import REFUSAL
 
-from reqplane_http.answers import REFUSAL_HEADER, verdict
+from reqplane_http.answers import verdict
 
 if TYPE_CHECKING:
     from reqplane_http.connection import Connection
 
-_REFUSAL = REFUSAL_HEADER.encode()
+_REFUSAL = REFUSAL.encode()
 
 
 class Exchange(asyncio.Future[Any]):

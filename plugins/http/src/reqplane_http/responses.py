@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reqplane_http.answers import REFUSAL_HEADER, status_of
+from reqplane.wire.trace import REFUSAL
+
+from reqplane_http.answers import status_of
 from reqplane_http.streams import Send
 
 
@@ -29,7 +31,7 @@ def text(status: int, words: str, *headers: tuple[bytes, bytes], closes: bool = 
 
 def refused(code: str, words: str, *, closes: bool = False) -> Response:
     """A worker's no: the status for HTTP tools, the code for our frontends."""
-    return text(status_of(code), words, (REFUSAL_HEADER.encode(), code.encode()), closes=closes)
+    return text(status_of(code), words, (REFUSAL.encode(), code.encode()), closes=closes)
 
 
 async def respond(scope: Any, send: Send, response: Response) -> None:

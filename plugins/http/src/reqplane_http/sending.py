@@ -13,9 +13,9 @@ from reqplane_http.exchange import Exchange
 class Bodies:
     """The bodies of one connection that are not sent to their end."""
 
-    def __init__(self, engine: Engine, flush: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, write: Callable[[], None]) -> None:
         self._engine = engine
-        self._flush = flush
+        self._write = write
         self._unfinished: deque[Exchange] = deque()
         self.paused = False  # the socket takes no more for now
 
@@ -36,7 +36,7 @@ class Bodies:
                 if left and not self._send_some(exchange):  # nothing is left of one that was given up
                     self._unfinished.append(exchange)
                 moved = moved or exchange.left < left
-            self._flush()
+            self._write()
 
     def clear(self) -> None:
         self._unfinished.clear()

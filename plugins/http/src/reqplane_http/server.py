@@ -33,13 +33,14 @@ def hypercorn_config(log: logging.Logger) -> Config:
     """hypercorn's settings; the odd ones are remedies.
 
     Its default of 1000 requests a connection drops those in flight; its queue of 10 messages lets one
-    slow reader block a whole connection.  Its connections die at the 1000th open stream, which its
-    priority tree has no room for (see streams.py).
+    slow reader block a whole connection.  100 streams a connection are its default, and should stay so: each
+    request costs it time in proportion to how many there are (4 times as much with 500), and at 1000 its
+    connections die (see streams.py).
     """
     config = Config()
     config.keep_alive_max_requests = 10**9
     config.max_app_queue_size = 1000
-    config.h2_max_concurrent_streams = 500
+    config.h2_max_concurrent_streams = 100
     config.keep_alive_timeout = 75
     config.read_timeout = 60
     config.include_server_header = False
