@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from reqplane.errors import CannotConnect, ReqplaneError
+from reqplane.errors import CannotConnect, FrameTooLarge, ReqplaneError
 from reqplane.interfaces import (
     Accept,
     Delivery,
@@ -147,10 +147,12 @@ class MemoryPending(PendingStream):
         self.parts: list[Part] = []
         self.came = asyncio.Event()
         self.home: MemoryHome | None = None
-        self.closed = False
+        self.closed = self.stopped = False
         self._network = network
 
     async def receive(self) -> list[Part]:
+        if self.closed and not self.parts:
+            return [Broken("closed here")]
         await self.came.wait()
         self.came.clear()
         parts, self.parts = self.parts, []
@@ -161,6 +163,7 @@ class MemoryPending(PendingStream):
         self.came.set()
 
     def stop(self) -> None:
+        self.stopped = True
         if self.home is not None:
             self.home.control(Control.STOP)
 
@@ -202,6 +205,8 @@ class MemoryHome(HomeStream):
         self.over = self.over or error is not None
 
     def write(self, body: bytes, annotated: bool = False) -> bool:
+        if len(body) > 1 << 20:
+            raise FrameTooLarge(len(body), 1 << 20)
         self.written += 1
         self._put(Annotated(body) if annotated and not self.enveloped else body)
         return self.writable.is_set()
@@ -259,6 +264,8 @@ class MemoryResponses(ResponseTransport):
             asyncio.get_running_loop().call_soon(control, Control.KILL)
         else:
             pending.home = home
+            if pending.stopped:
+                asyncio.get_running_loop().call_soon(control, Control.STOP)
             pending.opened.set_result(None)
         return home
 

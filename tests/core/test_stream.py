@@ -197,6 +197,17 @@ async def test_an_item_that_cannot_be_encoded_tells_its_index(fleet, value) -> N
     assert caught.value.index == 1
 
 
+async def test_an_item_that_is_too_large_tells_its_index(fleet) -> None:
+    async def large(request):
+        yield b"x"
+        yield b"x" * (2 << 20)
+
+    fleet.add(large)
+    with pytest.raises(PayloadError, match="at most 1048576 are allowed") as caught:
+        await collect(fleet.client().generate({}))
+    assert caught.value.index == 1
+
+
 async def test_a_request_that_cannot_be_encoded_is_an_error_at_once(fleet) -> None:
     fleet.add(count)
     with pytest.raises(PayloadError, match="the request") as caught:

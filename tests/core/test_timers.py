@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import sys
 import tracemalloc
@@ -216,4 +217,27 @@ async def test_100_000_at_and_cancel_leave_no_memory(wheel: TimerWheel):
     assert not any(wheel._buckets.values())
     assert len(wheel._buckets) <= 102
     assert sum(map(sys.getsizeof, wheel._buckets.values())) < 100_000
+    wheel.close()
+
+
+async def test_closing_from_within_a_timer_stops_the_rest_of_its_bucket() -> None:
+    loop = asyncio.get_running_loop()
+    wheel = TimerWheel(loop)
+    fired: list[int] = []
+
+    def fire(number: int) -> None:
+        fired.append(number)
+        wheel.close()
+
+    when = loop.time() + 0.01
+    for number in range(5):
+        wheel.at(when, lambda number=number: fire(number))
+    await asyncio.sleep(0.05)
+    assert len(fired) == 1
+
+
+async def test_a_timer_for_never_costs_nothing_and_never_fires() -> None:
+    wheel = TimerWheel(asyncio.get_running_loop())
+    wheel.at(math.inf, lambda: None).cancel()
+    assert not wheel._buckets
     wheel.close()

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from reqplane.context import Context
 from reqplane.errors import (
+    FrameTooLarge,
     InvalidFrame,
     PayloadError,
     ReqplaneError,
@@ -205,12 +206,15 @@ class ServedEndpoint:
                         raise asyncio.CancelledError
                 try:
                     body = encode(item)
+                    more = write(body)
                 except PayloadError as error:
                     error.index = sent.items
                     raise
+                except FrameTooLarge as error:
+                    raise PayloadError(error.summary(), index=sent.items) from error
                 sent.items += 1
                 budget -= len(body) + _ITEM_COST
-                if not write(body):
+                if not more:
                     await home.ready()
         finally:
             close = getattr(items, "aclose", None)

@@ -226,7 +226,8 @@ class PendingStream(ABC):
     info: ConnectionInfo
     """What the request's head tells the worker."""
     opened: asyncio.Future[None]
-    """Done when the worker has called home: as good as an ack.  Never holds an exception."""
+    """Done when the worker has called home: as good as an ack.  Cancelled by `close` before that; never
+    holds another exception."""
     enveloped: bool
     """Known once opened.  True: each body is the Dynamo envelope (reqplane.wire.response)."""
 
@@ -234,16 +235,17 @@ class PendingStream(ABC):
     async def receive(self) -> list[Part]:
         """All that has come since the last call, in order; waits until there is something.
 
-        bytes or a bytearray is a plain item.  After End or Broken nothing more comes.
+        bytes or a bytearray is a plain item.  After End or Broken nothing more comes; asked again all the
+        same, it gives Broken.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask the handler to finish early; what it still writes is still received."""
+        """Ask the handler to finish early, now or when it calls home; what it still writes is received."""
 
     @abstractmethod
     def kill(self) -> None:
-        """Ask the handler to give up."""
+        """Let the handler give up, now or when it calls home.  `receive` gives what came, then Broken."""
 
     @abstractmethod
     def close(self) -> None:
@@ -274,7 +276,10 @@ class HomeStream(ABC):
 
     @abstractmethod
     def write(self, body: bytes, annotated: bool = False) -> bool:
-        """Send one item.  False: it was taken, but await `ready()` before the next."""
+        """Send one item.  False: it was taken, but await `ready()` before the next.
+
+        FrameTooLarge: it was not taken.  A stream that is over takes everything and sends nothing.
+        """
 
     @abstractmethod
     async def ready(self) -> None:

@@ -210,7 +210,7 @@ class Stream:
             return
         self._stopping = True
         if self._pending is not None:
-            self._pass_stop(self._pending)
+            self._pending.stop()
 
     def __del__(self) -> None:
         if getattr(self, "_state", "over") == "open" and not self._loop.is_closed():
@@ -306,8 +306,6 @@ class Stream:
             self._pending = None
             raise
         self._let_run(ack)
-        if self._stopping:
-            self._pass_stop(pending)
         self._arm(called_home=pending.opened.done())
 
     def _frame(self, worker: Worker, route: Route, pending: PendingStream) -> tuple[Frame, Mapping[str, str]]:
@@ -356,7 +354,8 @@ class Stream:
 
     def _check_deadline(self, stage: str) -> None:
         if self._deadline <= self._loop.time():
-            raise self._locate(DeadlineExceeded(stage), self._worker)
+            error = DeadlineExceeded(stage, items_received=self.items_received)
+            raise self._locate(error, self._worker)
 
     # ── the one timer ──
 
@@ -480,6 +479,7 @@ class Stream:
         if self._stopping:
             self._finish(None, "done")
             return
+        self._check_deadline("the rest of the answer")  # the worker's clock may have rung before ours
         raise StreamBroken(broken.reason, items_received=self.items_received)
 
     # ── the end ──
@@ -493,12 +493,6 @@ class Stream:
             if self._pending is not None:
                 self._pending.kill()
                 self._pending.close()
-
-    def _pass_stop(self, pending: PendingStream) -> None:
-        if pending.opened.done():
-            pending.stop()
-        else:
-            pending.opened.add_done_callback(lambda opened: None if opened.cancelled() else pending.stop())
 
     def _finish(self, error: BaseException | None, outcome: Outcome) -> None:
         """Let go of everything; idempotent."""

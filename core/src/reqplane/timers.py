@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections.abc import Callable
 
 TICK = 0.01
@@ -42,9 +43,12 @@ class TimerWheel:
         self._due: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = -1
+        self._firing: set[WheelTimer] = set()
 
     def at(self, when: float, fire: Callable[[], None]) -> WheelTimer:
-        """Call `fire` at `when` on the loop's clock or up to two ticks later."""
+        """Call `fire` at `when` on the loop's clock or up to two ticks later; never, if that is infinite."""
+        if when == math.inf:
+            return WheelTimer(set(), fire)
         slot = int(when / TICK) + 1
         bucket = self._buckets.get(slot)
         if bucket is None:
@@ -57,11 +61,11 @@ class TimerWheel:
         return timer
 
     def close(self) -> None:
-        """Forget everything; nothing fires any more."""
+        """Forget everything; nothing fires any more, not even the rest of what is due now."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        for bucket in self._buckets.values():
+        for bucket in (*self._buckets.values(), self._firing):
             bucket.clear()
         self._buckets.clear()
         self._due.clear()
@@ -76,7 +80,7 @@ class TimerWheel:
         self._handle = None
         now = int(self._loop.time() / TICK + 1e-6)
         while self._due and self._due[0] <= now:
-            bucket = self._buckets.pop(heapq.heappop(self._due))
+            bucket = self._firing = self._buckets.pop(heapq.heappop(self._due))
             while bucket:  # one that fires may cancel another of the same bucket
                 timer = bucket.pop()
                 try:

@@ -8,15 +8,18 @@ the items of many streams, and alone an item waits for nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import cast
 
-from reqplane.errors import WireError
+from reqplane.errors import FrameTooLarge, WireError
 from reqplane.interfaces import Host, Timer
 from reqplane.model import Body
 from reqplane.wire.shared import PING, PONG, SharedDecoder, head
 
 _SEND_ALONE_FROM = 64 * 1024
 """A body of this size is handed to the transport by itself: gathering it would copy it."""
+_LINGER = 2.0
+"""Seconds that a peer has to take what was written before the close."""
 
 
 class Connection(asyncio.Protocol):
@@ -31,22 +34,25 @@ class Connection(asyncio.Protocol):
         self._armed = False
         self.writable = True
         self.lost = False
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when the socket is closed."""
         self._heard = self._loop.time()
         self._checked = self._heard
         self._silent = 0.0
+        self._beat = 0.0
         self._pulse: Timer | None = None
 
     # ── writing ──
 
     def send(self, kind: int, stream: int, body: Body = b"", urgent: bool = False) -> None:
         """Write one frame.  `urgent`: at once, if nothing else is waiting to go out."""
-        out = self._out
-        out.append(head(kind, stream, len(body)))
-        if body:
-            if len(body) >= _SEND_ALONE_FROM:
-                self._send_alone(body)
-            else:
-                out.append(body)
+        size = len(body)
+        if size >= _SEND_ALONE_FROM:
+            self._send_alone(head(kind, stream, size), body)
+        else:
+            self._out.append(head(kind, stream, size))
+            if size:
+                self._out.append(body)
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._end_of_turn)
@@ -54,12 +60,16 @@ class Connection(asyncio.Protocol):
                 self.flush()
 
     def flush(self) -> None:
-        """Hand all that was gathered to the socket."""
+        """Hand all that was gathered to the socket.
+
+        Joined, not by `writelines`: that one forgets to pause the protocol in Python 3.12.0 to 3.12.8 and
+        3.13.0 to 3.13.1.
+        """
         out = self._out
         if out and self._transport is not None:
             self._out = []
             if not self.lost:
-                self._transport.writelines(out)
+                self._transport.write(b"".join(out))
 
     def _end_of_turn(self) -> None:
         if self._out:
@@ -68,7 +78,11 @@ class Connection(asyncio.Protocol):
         else:
             self._armed = False
 
-    def _send_alone(self, body: Body) -> None:
+    def _send_alone(self, prefix: bytes, body: Body) -> None:
+        limit = self._host.limits.max_frame_bytes
+        if len(body) > limit:  # the peer would give the connection up, with everybody's streams
+            raise FrameTooLarge(len(body), limit, "DYN_MAX_FRAME_BYTES, on both sides, raises the limit")
+        self._out.append(prefix)
         self.flush()
         if self._transport is not None and not self.lost:
             self._transport.write(body)
@@ -77,6 +91,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self.lost:  # given up before it stood
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -85,14 +101,21 @@ class Connection(asyncio.Protocol):
         self.writable = True
 
     def data_received(self, data: bytes) -> None:
+        if self.lost:
+            return
         self._heard = self._loop.time()
         try:
             self.frames_received(self._decoder.feed(data))
         except WireError as error:
             self.give_up(f"the peer broke the rules of the wire: {error}")
 
+    def eof_received(self) -> None:
+        self.give_up("the peer closed the connection")
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.give_up(f"the connection was lost: {exc}" if exc else "the connection was closed")
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     # ── for subclasses ──
 
@@ -106,26 +129,27 @@ class Connection(asyncio.Protocol):
 
     # ── its life ──
 
-    def start_heartbeat(self) -> None:
-        """From now on notice a peer that has gone silent."""
+    def start_heartbeat(self, beat: float) -> None:
+        """From now on notice a peer that has gone silent; it is asked after every `beat` seconds of that.
+
+        It is asked at least twice before it is given up, however the times are set.
+        """
+        self._beat = min(beat, self._host.limits.stream_dead_after / 3)
         self._heard = self._checked = self._loop.time()
-        self._pulse = self._host.timers.at(self._checked + self._host.limits.heartbeat, self._check)
+        self._pulse = self._host.timers.at(self._checked + self._beat, self._check)
 
     def _check(self) -> None:
         """Ping a silent peer; give it up after `stream_dead_after` of silence.
 
-        Time in which our own loop stood still is not held against the peer: no check adds more than two
-        heartbeats to its silence.
+        Time in which our own loop stood still is not held against the peer: no check adds more than one
+        beat to its silence.
         """
-        if self.lost:
-            return
-        now, beat = self._loop.time(), self._host.limits.heartbeat
-        since = self._checked
-        self._checked = now
-        if self._heard >= since:
+        now, beat = self._loop.time(), self._beat
+        if self._heard >= self._checked:
             self._silent = min(now - self._heard, beat)
         else:
-            self._silent += min(now - since, 2 * beat)
+            self._silent += beat
+        self._checked = now
         if self._silent >= self._host.limits.stream_dead_after:
             self.give_up(f"nothing came for {self._host.limits.stream_dead_after:g} s")
             return
@@ -134,7 +158,8 @@ class Connection(asyncio.Protocol):
         self._pulse = self._host.timers.at(now + beat, self._check)
 
     def answer_ping(self) -> None:
-        self.send(PONG, 0)
+        if self.writable:  # else the peer has enough to hear, and may not be reading at all
+            self.send(PONG, 0)
 
     def give_up(self, reason: str) -> None:
         """Close at once; idempotent."""
@@ -146,17 +171,41 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self, reason: str) -> None:
-        """Close after what was written has gone out; idempotent."""
+        """Close after what was written has gone out; idempotent.
+
+        Only our direction, the peer closes the other: closing a socket for which something unread has
+        come would throw away what is still on its way out.  `close_all` sees to it that this ends.
+        """
         if self.lost:
             return
         self.flush()
         self.lost = True
         self._end(reason)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Close the socket now, after `close`."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
     def _end(self, reason: str) -> None:
         if self._pulse is not None:
             self._pulse.cancel()
         self._out.clear()
         self.closed(reason)
+
+
+async def close_all(connections: Collection[Connection], reason: str) -> None:
+    """Close them, and return when their sockets are closed."""
+    if not connections:
+        return
+    for connection in connections:
+        connection.close(reason)
+    ended = [connection.ended for connection in connections]
+    try:
+        await asyncio.wait(ended, timeout=_LINGER)
+    finally:
+        for connection in connections:
+            connection.abort()
+    await asyncio.wait(ended, timeout=_LINGER)

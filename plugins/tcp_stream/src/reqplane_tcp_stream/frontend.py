@@ -73,6 +73,7 @@ class PendingTcpStream(PendingStream):
         "_number",
         "_over",
         "_parts",
+        "_stopped",
         "_subjects",
         "_unread",
         "_used",
@@ -100,6 +101,7 @@ class PendingTcpStream(PendingStream):
         self._handed = 0  # bytes that the application got with the last receive
         self._used = 0  # bytes it has consumed and that were not given back as credit yet
         self._over = False
+        self._stopped = False  # before the worker has called home
         self._waiter: asyncio.Future[None] | None = None
 
     # ── the core's side ──
@@ -107,6 +109,8 @@ class PendingTcpStream(PendingStream):
     async def receive(self) -> list[Part]:
         self._give_credit()
         while not self._parts:
+            if self._over:
+                return [Broken("the stream has ended already")]
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -125,27 +129,36 @@ class PendingTcpStream(PendingStream):
             self._used = 0
 
     def stop(self) -> None:
-        if self._connection is not None and not self._over:
+        if self._connection is None:
+            self._stopped = True
+        elif not self._over:
             self._connection.send(shared.STOP, self._number, urgent=True)
 
     def kill(self) -> None:
-        if self._connection is not None and not self._over:
-            self._connection.send(shared.KILL, self._number, urgent=True)
+        self._end("it was killed here")
 
     def close(self) -> None:
+        self._end("it was closed here")
+        self.opened.cancel()
+
+    def _end(self, reason: str) -> None:
+        """Let the worker give up, now or when it calls home."""
+        if self._over:
+            return
         if self._connection is None:
             self._subjects.forget(self._key)
-        elif not self._over:
-            self.kill()
+        else:
+            self._connection.send(shared.KILL, self._number, urgent=True)
             self._connection.drop(self._number)
-        self.finish(Broken("it was closed here"))
-        self.opened.cancel()
+        self.finish(Broken(reason))
 
     # ── the connection's side ──
 
     def open(self, connection: FrontendConnection, number: int) -> None:
         """The worker has called home."""
         self._connection, self._number = connection, number
+        if self._stopped:
+            connection.send(shared.STOP, number)
         if not self.opened.done():
             self.opened.set_result(None)
 
@@ -197,7 +210,7 @@ class FrontendConnection(Connection):
         return self.worker is not None
 
     def data_received(self, data: bytes) -> None:
-        if self.proven:
+        if self.proven or self.lost:
             super().data_received(data)
             return
         self._first += data
@@ -219,7 +232,7 @@ class FrontendConnection(Connection):
         self.worker, self._first = opening.worker, b""
         assert self._transport is not None
         self._transport.write(shared.welcome(int(self._host.limits.heartbeat * 1000)))
-        self.start_heartbeat()
+        self.start_heartbeat(self._host.limits.heartbeat)
         self._opened(self)
         if rest:
             super().data_received(rest)
@@ -249,7 +262,7 @@ class FrontendConnection(Connection):
             return
         stream = self._streams.get(number)
         if stream is None:
-            if number > self._highest:
+            if number > self._highest and kind != shared.KILL:  # or two such sides would never end
                 self.send(shared.KILL, number)
         elif kind == shared.PROLOGUE:
             self._prologue(stream, number, body)

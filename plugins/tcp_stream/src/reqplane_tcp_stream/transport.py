@@ -13,6 +13,7 @@ from reqplane.interfaces import Host, ResponseTransport
 from reqplane.model import ConnectionInfo, Control, Load
 from reqplane.settings import load
 
+from reqplane_tcp_stream.connection import close_all
 from reqplane_tcp_stream.frontend import FrontendConnection, PendingTcpStream, Subjects
 from reqplane_tcp_stream.settings import FIRST_PORT, TcpStreamSettings
 from reqplane_tcp_stream.worker import HomeConnections, HomeTcpStream
@@ -35,8 +36,9 @@ class TcpStreamTransport(ResponseTransport):
         self._homes = HomeConnections(host)
         self._server: asyncio.Server | None = None
         self._connections: set[FrontendConnection] = set()
-        self._unproven: set[FrontendConnection] = set()
+        self._unproven: dict[FrontendConnection, None] = {}  # the oldest first
         self._opening = asyncio.Lock()
+        self._leaving = False
         self.advertised = ""
 
     @classmethod
@@ -57,16 +59,21 @@ class TcpStreamTransport(ResponseTransport):
         self._subjects.address = self.advertised
 
     def _accept(self) -> FrontendConnection:
-        connection = FrontendConnection(self._host, self._subjects, self._unproven.discard, self._gone)
+        connection = FrontendConnection(self._host, self._subjects, self._proven, self._gone)
         self._connections.add(connection)
-        self._unproven.add(connection)
-        if len(self._unproven) > _MAX_UNPROVEN:
+        self._unproven[connection] = None
+        if self._leaving:  # it was accepted just before the listener closed
+            connection.give_up("the frontend is leaving")
+        elif len(self._unproven) > _MAX_UNPROVEN:
             next(iter(self._unproven)).give_up("too many connections without an opening")
         return connection
 
+    def _proven(self, connection: FrontendConnection) -> None:
+        del self._unproven[connection]
+
     def _gone(self, connection: FrontendConnection) -> None:
         self._connections.discard(connection)
-        self._unproven.discard(connection)
+        self._unproven.pop(connection, None)
 
     def expect(self, request_id: str, *, sends: bool = False) -> PendingTcpStream:
         if sends:
@@ -82,14 +89,16 @@ class TcpStreamTransport(ResponseTransport):
         self._homes.report(load)
 
     async def aclose(self) -> None:
+        self._leaving = True
         self._subjects.close()
-        await self._homes.close()
         if self._server is not None:
             self._server.close()
-            for connection in list(self._connections):
-                connection.close("the frontend is leaving")
+        for connection in list(self._unproven):
+            connection.give_up("the frontend is leaving")
+        await self._homes.close()
+        await close_all(list(self._connections), "the frontend is leaving")
+        if self._server is not None:
             await self._server.wait_closed()
-            self._server = None
 
 
 def _port(sock: socket.socket) -> int:
@@ -98,22 +107,23 @@ def _port(sock: socket.socket) -> int:
 
 def _bind(settings: TcpStreamSettings) -> socket.socket:
     """The listener's socket; SettingsError names the variable of an address that can't be used."""
-    if settings.bind_port is not None:
-        try:
-            return _bound(settings.bind_host, settings.bind_port)
-        except OSError as error:
-            raise _bad_port(settings.bind_port, error) from error
-    for port in range(FIRST_PORT, 65536):
+    wanted = settings.bind_port
+    for port in range(FIRST_PORT, 65536) if wanted is None else (wanted,):
         try:
             return _bound(settings.bind_host, port)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                variable = "DYN_TCP_RESPONSE_STREAM_HOST"
-                raise SettingsError([(variable, settings.bind_host, describe(error))]) from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: of names like "a..b"
+            if getattr(error, "errno", None) not in (errno.EADDRINUSE, errno.EACCES):
+                raise _bad_host(settings.bind_host, error) from error
+            if wanted is not None:
+                raise _bad_port(wanted, error) from error
     raise SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", "", f"no port from {FIRST_PORT} up is free")])
 
 
-def _bad_port(port: int, error: OSError) -> SettingsError:
+def _bad_host(host: str, error: Exception) -> SettingsError:
+    return SettingsError([("DYN_TCP_RESPONSE_STREAM_HOST", host, describe(error))])
+
+
+def _bad_port(port: int, error: Exception) -> SettingsError:
     problem = f"{describe(error)}; set another port, 0 for any free one, or leave it unset for 9000 and up"
     return SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", str(port), problem)])
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
+from typing import TypeAlias
 
 from reqplane.errors import CannotConnect, WireError, describe
 from reqplane.interfaces import HomeStream, Host
@@ -12,10 +12,15 @@ from reqplane.model import ConnectionInfo, Control, Load
 from reqplane.wire import shared
 from reqplane.wire.frame import take_first
 
-from reqplane_tcp_stream.connection import Connection
+from reqplane_tcp_stream.connection import Connection, close_all
+
+Key: TypeAlias = tuple[str, str]
+"""What a connection leads to: a frontend's address and process."""
 
 _CONNECT_TIME = 5.0
 """Seconds for the TCP connection and for the frontend's answer, together."""
+_LEAST_HEARTBEAT_MS = 50
+"""However often a frontend wants to be asked whether it is there."""
 
 
 class HomeTcpStream(HomeStream):
@@ -37,8 +42,11 @@ class HomeTcpStream(HomeStream):
     def prologue(self, error: str | None) -> None:
         if self._over:
             return
-        self._connection.send(shared.PROLOGUE, self._number, (error or "").encode(errors="replace"))
-        if error:
+        if error is None:
+            self._connection.send(shared.PROLOGUE, self._number)
+        else:  # an empty text would say that all is well
+            text = error or "the handler could not be started"
+            self._connection.send(shared.PROLOGUE, self._number, text.encode(errors="replace"))
             self._finish()
 
     def write(self, body: bytes, annotated: bool = False) -> bool:
@@ -51,7 +59,7 @@ class HomeTcpStream(HomeStream):
 
     async def ready(self) -> None:
         while not self._over and (self._credit <= 0 or not self._connection.writable):
-            self._ready = self._connection.wait()
+            self._ready = self._connection.waiter()
             try:
                 await self._ready
             finally:
@@ -82,7 +90,10 @@ class HomeTcpStream(HomeStream):
         if control is not Control.STOP:
             self._over = True
         self.wake()
-        self._control(control)
+        try:
+            self._control(control)
+        except Exception:  # the other streams must not suffer
+            self._connection.log.exception("telling a handler %s failed", control.name)
 
     def wake(self) -> None:
         if self._ready is not None and not self._ready.done():
@@ -92,9 +103,11 @@ class HomeTcpStream(HomeStream):
 class WorkerConnection(Connection):
     """This process's shared connection to one frontend process."""
 
-    def __init__(self, host: Host, process: str) -> None:
+    def __init__(self, host: Host, key: Key, gone: Callable[[WorkerConnection], None]) -> None:
         super().__init__(host)
-        self._process = process
+        self.key = key
+        self.log = host.log
+        self._gone = gone
         self._first = b""
         self.welcomed: asyncio.Future[None] = self._loop.create_future()
         self._streams: dict[int, HomeTcpStream] = {}
@@ -107,10 +120,11 @@ class WorkerConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert self._transport is not None
-        self._transport.write(shared.opening(self._process, self._host.incarnation))
+        if not self.lost:
+            self._transport.write(shared.opening(self.key[1], self._host.incarnation))
 
     def data_received(self, data: bytes) -> None:
-        if self.welcomed.done():
+        if self.lost or self.welcomed.done():
             super().data_received(data)
             return
         self._first += data
@@ -121,31 +135,26 @@ class WorkerConnection(Connection):
                     raise WireError(f"no answer within {shared.OPENING_LIMIT} bytes")
                 return
             header, body, rest = frame
-            shared.read_welcome(header, body)
+            heartbeat_ms = shared.read_welcome(header, body)
         except WireError as error:
             self.give_up(str(error))
             return
         self._first = b""
         self.welcomed.set_result(None)
-        self.start_heartbeat()
+        self.start_heartbeat(max(heartbeat_ms, _LEAST_HEARTBEAT_MS) / 1000)
         if rest:
             super().data_received(rest)
 
     # ── streams ──
 
-    def open_stream(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeTcpStream:
-        """Claim the subject of `info`."""
-        try:
-            subject = uuid.UUID(info.subject).bytes
-        except ValueError:
-            raise WireError(f"the subject {info.subject!r:.60} is not a uuid") from None
-        assert info.shared is not None
+    def open_stream(self, subject: bytes, window: int, control: Callable[[Control], None]) -> HomeTcpStream:
+        """Claim a subject."""
         self._last += 1
-        stream = self._streams[self._last] = HomeTcpStream(self, self._last, info.shared.window, control)
+        stream = self._streams[self._last] = HomeTcpStream(self, self._last, window, control)
         self.send(shared.OPEN, self._last, subject)
         return stream
 
-    def wait(self) -> asyncio.Future[None]:
+    def waiter(self) -> asyncio.Future[None]:
         return self._loop.create_future()
 
     def drop(self, number: int) -> None:
@@ -163,7 +172,7 @@ class WorkerConnection(Connection):
     def _stream_frame(self, kind: int, number: int, body: bytes | bytearray) -> None:
         stream = self._streams.get(number)
         if stream is None:
-            if number > self._last:
+            if number > self._last and kind != shared.KILL:  # or two such sides would never end
                 self.send(shared.KILL, number)
         elif kind == shared.CREDIT:
             stream.credit(shared.read_credit(body))
@@ -181,9 +190,10 @@ class WorkerConnection(Connection):
     def closed(self, reason: str) -> None:
         if not self.welcomed.done():
             self.welcomed.set_exception(
-                CannotConnect(f"the frontend closed the connection ({reason}); it may have been restarted")
+                ConnectionError(f"the frontend closed the connection ({reason}); it may have been restarted")
             )
             self.welcomed.exception()  # retrieved here too: nobody may be waiting any more
+        self._gone(self)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.told(Control.GONE)
@@ -194,74 +204,100 @@ class HomeConnections:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._connections: dict[tuple[str, str], WorkerConnection] = {}
-        self._connecting: dict[tuple[str, str], asyncio.Task[WorkerConnection]] = {}
+        self._current: dict[Key, WorkerConnection] = {}  # where new streams go
+        self._all: set[WorkerConnection] = set()  # those that take no new streams too
+        self._connecting: dict[Key, asyncio.Task[WorkerConnection]] = {}
+        self._closed = False
 
     async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeTcpStream:
         """A stream on the connection to `info`'s process, which is made if there is none."""
-        if info.shared is None:
-            raise CannotConnect(
-                "the frontend offers no shared response connection",
-                address=info.address,
-                transport="tcp_stream",
-            )
-        key = (info.address, info.shared.process)
-        connection = self._connections.get(key)
-        if connection is None or connection.lost or connection.leaving:
-            connection = await self._connect(key)
-        return connection.open_stream(info, control)
+        offer = info.shared
+        if offer is None:
+            raise _cannot(info.address, "the frontend offers no shared response connection")
+        try:
+            subject = bytes.fromhex(info.subject.replace("-", ""))
+        except ValueError:
+            subject = b""
+        if len(subject) != shared.SUBJECT_BYTES:
+            raise _cannot(info.address, f"the subject {info.subject!r:.60} is not a uuid")
+        connection = self._current.get((info.address, offer.process))
+        if connection is None or connection.leaving:
+            connection = await self._connect((info.address, offer.process))
+        return connection.open_stream(subject, offer.window, control)
 
-    async def _connect(self, key: tuple[str, str]) -> WorkerConnection:
+    async def _connect(self, key: Key) -> WorkerConnection:
         """Connect, together with all who want the same connection at this moment."""
+        if self._closed:
+            raise _cannot(key[0], "this process is leaving")
         task = self._connecting.get(key)
         if task is None:
-            task = self._connecting[key] = asyncio.ensure_future(self._dial(*key))
+            task = self._connecting[key] = asyncio.ensure_future(self._dial(key))
             task.add_done_callback(lambda _: self._connecting.pop(key, None))
             task.add_done_callback(_retrieve)
-        return await asyncio.shield(task)
-
-    async def _dial(self, address: str, process: str) -> WorkerConnection:
-        loop = asyncio.get_running_loop()
-        host, _, port = address.rpartition(":")
-        connection = WorkerConnection(self._host, process)
-        try:
-            async with asyncio.timeout(_CONNECT_TIME):
-                await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
-                await connection.welcomed
-        except (OSError, ValueError, OverflowError) as error:
-            connection.give_up("connecting failed")
-            problem = (
-                f"no answer within {_CONNECT_TIME:g} s"
-                if isinstance(error, TimeoutError)
-                else describe(error)
-            )
-            raise CannotConnect(problem, address=address, transport="tcp_stream") from error
-        except CannotConnect as error:
-            error.locate(address=address, transport="tcp_stream")
-            raise
-        self._connections[address, process] = connection
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise _cannot(key[0], "this process is leaving")
+        error = task.exception()
+        if error is not None:  # each caller gets an error of its own, to write its request into
+            raise _cannot(key[0], describe(error)) from error
+        connection = task.result()
+        if connection.lost or connection.leaving:
+            raise _cannot(key[0], "the frontend left as soon as it was reached")
         return connection
+
+    async def _dial(self, key: Key) -> WorkerConnection:
+        connection = WorkerConnection(self._host, key, self._gone)
+        try:
+            host, port = _host_and_port(key[0])
+            async with asyncio.timeout(_CONNECT_TIME):
+                await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+                await connection.welcomed
+        except BaseException as error:
+            connection.give_up("connecting failed")
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"no answer within {_CONNECT_TIME:g} s") from error
+            raise
+        if not connection.lost:
+            self._all.add(connection)
+            self._current[key] = connection
+        return connection
+
+    def _gone(self, connection: WorkerConnection) -> None:
+        self._all.discard(connection)
+        if self._current.get(connection.key) is connection:
+            del self._current[connection.key]
 
     def report(self, load: Load) -> None:
         """Tell every frontend this worker's load."""
-        self._forget_lost()
         body = shared.load_body(load)
-        for connection in self._connections.values():
+        for connection in self._all:
             connection.send(shared.REPORT, 0, body)
-
-    def _forget_lost(self) -> None:
-        self._connections = {key: one for key, one in self._connections.items() if not one.lost}
 
     async def close(self) -> None:
         """Send what was written, then close every connection."""
-        for task in list(self._connecting.values()):
+        self._closed = True
+        connecting = list(self._connecting.values())
+        for task in connecting:
             task.cancel()
-        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
-        for connection in self._connections.values():
-            connection.close("this process is leaving")
-        self._connections.clear()
+        await asyncio.gather(*connecting, return_exceptions=True)
+        await close_all(list(self._all), "this process is leaving")
+
+
+def _cannot(address: str, problem: str) -> CannotConnect:
+    return CannotConnect(problem, address=address, transport="tcp_stream")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Take apart host:port or [v6]:port."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise ValueError("wanted host:port or [address]:port")
+    return host, int(port)
 
 
 def _retrieve(task: asyncio.Task[WorkerConnection]) -> None:
+    """Its exception is known, even if nobody waits for it any more."""
     if not task.cancelled():
         task.exception()

@@ -1,0 +1,117 @@
+"""The main things once more on each event loop that users run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+import uvloop
+from reqplane.model import Broken, Control, End, Prologue
+
+from .conftest import Call, paired, until
+
+Run = Callable[[Any], Any]
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return request.param
+
+
+def test_answers_of_many_streams(run: Run):
+    async def main() -> None:
+        async with paired(stream_window_bytes=50_000) as pair:
+
+            async def one(number: int) -> None:
+                items = [bytes([number]) * (1 + (number * 7919 + i * 104_729) % 90_000) for i in range(20)]
+                call = await pair.call()
+
+                async def write() -> None:
+                    call.home.prologue(None)
+                    for item in items:
+                        if not call.home.write(item):
+                            await call.home.ready()
+                    call.home.end()
+
+                _, parts = await asyncio.gather(write(), call.rest())
+                assert parts == [Prologue(), *items, End()]
+
+            await asyncio.gather(*(one(number) for number in range(32)))
+            assert pair.connections == 1
+
+    run(main())
+
+
+def test_stop_kill_and_loss(run: Run):
+    async def main() -> None:
+        async with paired() as pair:
+            calls = [await pair.call(str(index)) for index in range(3)]
+            for call in calls:
+                await call.pending.opened
+            calls[0].pending.stop()
+            calls[1].pending.kill()
+            await until(lambda: calls[0].told and calls[1].told)
+            pair.frontend_end._transport.abort()
+            for call in calls:
+                assert isinstance((await call.rest())[-1], Broken)
+            await until(lambda: calls[2].told)
+            assert [call.told for call in calls] == [
+                [Control.STOP, Control.GONE],
+                [Control.KILL],
+                [Control.GONE],
+            ]
+
+    run(main())
+
+
+def test_a_leaving_worker_finishes_what_it_wrote(run: Run):
+    async def main() -> None:
+        async with paired(stream_window_bytes=1 << 30) as pair:
+            call = await pair.call()
+            reading = asyncio.create_task(call.rest())
+            for index in range(50):
+                call.home.write(bytes([index]) * 100_000)
+            call.home.end()
+            await pair.worker.aclose()
+            assert await reading == [bytes([index]) * 100_000 for index in range(50)] + [End()]
+
+    run(main())
+
+
+def test_a_loop_that_stood_still(run: Run):
+    async def main() -> None:
+        async with paired(heartbeat=0.05, stream_dead_after=0.2) as pair:
+            call = await pair.call()
+            await call.pending.opened
+            for _ in range(3):
+                time.sleep(0.4)
+                await asyncio.sleep(0.03)
+            call.home.end()
+            assert await call.rest() == [End()]
+
+    run(main())
+
+
+def test_nothing_is_left_open(run: Run):
+    async def once() -> Call:
+        async with paired() as pair:
+            call = await pair.call()
+            call.home.write(b"x" * 100_000)
+            await call.pending.receive()
+            return call
+
+    async def main() -> None:
+        await once()
+        await asyncio.sleep(0.01)
+        before = psutil.Process().num_fds()
+        for _ in range(10):
+            await once()
+        await asyncio.sleep(0.05)
+        assert psutil.Process().num_fds() == before
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())

@@ -1,0 +1,222 @@
+"""Two transports: what a worker writes is what its frontend receives."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+from reqplane.errors import CannotConnect, FrameTooLarge
+from reqplane.model import Annotated, Broken, ConnectionInfo, End, Load, Prologue
+from reqplane.wire import shared
+from reqplane_tcp_stream.frontend import FrontendConnection
+from reqplane_tcp_stream.transport import TcpStreamTransport
+
+from .conftest import Call, OpenPair, Pair, host_of, until
+
+
+async def test_a_whole_answer_arrives_in_order(pair: Pair):
+    call = await pair.call()
+    call.home.prologue(None)
+    for index in range(5):
+        assert call.home.write(b"%d" % index)
+    call.home.write(b'{"event":"x"}', annotated=True)
+    call.home.write(b"last")
+    call.home.end()
+    assert await call.rest() == [
+        Prologue(),
+        b"0",
+        b"1",
+        b"2",
+        b"3",
+        b"4",
+        Annotated(b'{"event":"x"}'),
+        b"last",
+        End(),
+    ]
+    assert call.told == []
+    assert not call.home.enveloped
+    assert not call.pending.enveloped
+
+
+async def test_opened_is_done_once_the_worker_has_called_home(pair: Pair):
+    pending = pair.frontend.expect("r")
+    assert not pending.opened.done()
+    await pair.worker.call_home(pending.info, lambda control: None)
+    await asyncio.wait_for(pending.opened, 5)
+
+
+async def test_an_end_with_a_load_report_hands_it_to_the_host(pair: Pair):
+    call = await pair.call()
+    call.home.prologue(None)
+    call.home.end(shared.load_body(Load(3, 1, 8)))
+    parts = await call.rest()
+    assert parts == [Prologue(), End(shared.load_body(Load(3, 1, 8)))]
+    assert host_of(pair.frontend).reports == [(host_of(pair.worker).incarnation, Load(3, 1, 8))]
+
+
+async def test_a_report_reaches_every_frontend(make_pair: OpenPair):
+    one, other = await make_pair(), await make_pair()
+    here = Pair(one.frontend, one.worker)
+    there = Pair(other.frontend, one.worker)
+    await here.call()
+    await there.call()
+    one.worker.report(Load(1, 2, None))
+    for frontend in (one.frontend, other.frontend):
+        host = host_of(frontend)
+        await until(lambda host=host: host.reports)
+        assert host.reports == [(host_of(one.worker).incarnation, Load(1, 2, None))]
+
+
+async def test_after_a_prologue_with_an_error_nothing_follows(pair: Pair):
+    call = await pair.call()
+    call.home.prologue("no \udcff such model")
+    assert call.home.write(b"ignored")
+    call.home.end()
+    call.home.abort()
+    assert await call.rest() == [Prologue("no ? such model")]
+    assert call.told == []
+
+
+async def test_an_error_without_a_text_is_an_error_still(pair: Pair):
+    call = await pair.call()
+    call.home.prologue("")
+    (prologue,) = await call.rest()
+    assert isinstance(prologue, Prologue)
+    assert prologue.error
+
+
+async def test_an_aborted_answer_is_broken(pair: Pair):
+    call = await pair.call()
+    call.home.prologue(None)
+    call.home.write(b"one")
+    call.home.abort()
+    call.home.abort()
+    call.home.end()
+    *came, last = await call.rest()
+    assert came == [Prologue(), b"one"]
+    assert isinstance(last, Broken)
+
+
+async def test_nothing_waits_for_ever_after_the_last_part(pair: Pair):
+    call = await pair.call()
+    call.home.end()
+    assert await call.rest() == [End()]
+    (part,) = await asyncio.wait_for(call.pending.receive(), 5)
+    assert isinstance(part, Broken)
+
+
+@pytest.mark.parametrize("size", [0, 1, 24, 65_535, 65_536, 262_145, 4 << 20])
+async def test_items_of_any_size_come_through(pair: Pair, size: int):
+    item = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    call = await pair.call()
+    call.home.prologue(None)
+    call.home.write(b"before")
+    call.home.write(item)
+    call.home.write(b"after")
+    call.home.end()
+    parts = await call.rest()
+    assert parts[0] == Prologue()
+    assert parts[1:] == [b"before", item, b"after", End()]
+    assert len(item) == size
+
+
+async def test_large_and_small_items_of_many_streams_keep_their_order(pair: Pair):
+    async def one(number: int) -> None:
+        call = await pair.call()
+        items = [bytes([number]) * (1 + (number * 7919 + index * 104_729) % 100_000) for index in range(20)]
+
+        async def write() -> None:
+            call.home.prologue(None)
+            for item in items:
+                if not call.home.write(item):
+                    await call.home.ready()
+            call.home.end()
+
+        _, parts = await asyncio.gather(write(), call.rest())
+        assert parts == [Prologue(), *items, End()]
+
+    await asyncio.gather(*(one(number) for number in range(16)))
+    assert pair.connections == 1
+
+
+async def test_one_item_more_than_the_largest_frame_harms_only_its_writer(make_pair: OpenPair):
+    pair = await make_pair(max_frame_bytes=100_000)
+    call, other = await pair.call(), await pair.call()
+    with pytest.raises(FrameTooLarge, match=r"100001.*100000.*DYN_MAX_FRAME_BYTES"):
+        call.home.write(b"x" * 100_001)
+    call.home.write(b"x" * 100_000)
+    call.home.end()
+    other.home.end()
+    assert await call.rest() == [b"x" * 100_000, End()]
+    assert await other.rest() == [End()]
+
+
+@pytest.fixture
+def accepted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the connections that frontends accept."""
+    count, accept = [0], TcpStreamTransport._accept
+
+    def counting(self: TcpStreamTransport) -> FrontendConnection:
+        count[0] += 1
+        return accept(self)
+
+    monkeypatch.setattr(TcpStreamTransport, "_accept", counting)
+    return count
+
+
+async def test_64_streams_make_one_connection(accepted: list[int], pair: Pair):
+    async def one(number: int) -> None:
+        call = await pair.call()
+        call.home.prologue(None)
+        for index in range(10):
+            call.home.write(b"%d.%d" % (number, index))
+            await asyncio.sleep(0)
+        call.home.end()
+        assert await call.rest() == [Prologue(), *(b"%d.%d" % (number, i) for i in range(10)), End()]
+
+    await asyncio.gather(*(one(number) for number in range(64)))
+    assert accepted == [1]
+
+
+async def test_first_calls_share_one_connect(accepted: list[int], pair: Pair):
+    """One that is cancelled does not spoil it for the others."""
+    pendings = [pair.frontend.expect(str(index)) for index in range(8)]
+    calls = [asyncio.create_task(pair.worker.call_home(one.info, lambda _: None)) for one in pendings]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    homes = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(homes[0], asyncio.CancelledError)
+    for pending, home in list(zip(pendings, homes, strict=True))[1:]:
+        assert not isinstance(home, BaseException)
+        home.end()
+        assert await Call(pending, home, []).rest() == [End()]
+    assert accepted == [1]
+
+
+async def test_a_request_that_is_a_stream_is_refused(pair: Pair):
+    with pytest.raises(TypeError, match="streams"):
+        pair.frontend.expect("r", sends=True)
+
+
+async def test_no_offer_of_a_shared_connection_cannot_be_answered(pair: Pair):
+    info = ConnectionInfo(pair.frontend.advertised, "0" * 32, "r")
+    with pytest.raises(CannotConnect, match="offers no shared"):
+        await pair.worker.call_home(info, lambda control: None)
+
+
+async def test_subjects_are_random_uuids_of_version_4(pair: Pair):
+    subjects = [uuid.UUID(pair.frontend.expect("r").info.subject) for _ in range(1000)]
+    assert len(set(subjects)) == 1000
+    assert {subject.version for subject in subjects} == {4}
+    assert {subject.variant for subject in subjects} == {uuid.RFC_4122}
+
+
+async def test_one_process_may_call_itself(pair: Pair):
+    itself = Pair(pair.frontend, pair.frontend)
+    call = await itself.call()
+    call.home.prologue(None)
+    call.home.write(b"me")
+    call.home.end()
+    assert await call.rest() == [Prologue(), b"me", End()]
+    assert call.told == []
