@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from reqplane.errors import InvalidFrame, WireError
 from reqplane.interfaces import Delivery, Listener
@@ -137,6 +138,12 @@ async def worker(transport: OpenTransport) -> StartWorker:
         return await Worker(plane, plane.max_frame_bytes).listen()
 
     return start
+
+
+@pytest.fixture
+async def http2() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(http1=False, http2=True, trust_env=False) as client:
+        yield client
 
 
 def target_of(url: str, transport: HttpTransport) -> Target:

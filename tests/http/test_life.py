@@ -33,6 +33,7 @@ async def test_the_record(worker: StartWorker) -> None:
             "http_endpoint": f"http://127.0.0.1:{here.port}{path}",
             "tcp_endpoint": "127.0.0.1:9000",
             "h2c": True,
+            "batch": 1,
         }
     }
 

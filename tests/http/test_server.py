@@ -29,12 +29,6 @@ async def http1() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-async def http2() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(http1=False, http2=True, trust_env=False) as client:
-        yield client
-
-
 @pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     two = request.param == "HTTP/2"

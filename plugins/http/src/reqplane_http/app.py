@@ -10,10 +10,11 @@ import json
 import re
 from typing import Any
 
-from reqplane.errors import RequestRefused
+from reqplane.errors import InvalidFrame, RequestRefused, WireError
 from reqplane.interfaces import Accept, Delivery, Host
 from reqplane.model import EndpointId, Peer
 
+from reqplane_http import batch
 from reqplane_http.answers import CARRIED
 from reqplane_http.body import BodyReader, BodyTooLarge, BodyTooSlow, CallerGone, Receive
 from reqplane_http.responses import ACCEPTED, Response, refused, respond, text
@@ -21,6 +22,8 @@ from reqplane_http.streams import Http2Connections, Send, reset_stream
 
 _CARRIED = {name.encode(): name for name in CARRIED}
 _ENCODING = b"content-encoding"
+_CONTENT_TYPE = b"content-type"
+_BATCH = batch.CONTENT_TYPE.encode()
 _ENDPOINT_PATH = re.compile(r"/namespace\.[^./]+\.component\.[^./]+\.endpoint\.[^./]+(\.instance\.[^./]+)?")
 _HEALTH_METHODS = ("GET", "HEAD", "POST")
 
@@ -114,7 +117,8 @@ class Application:
             return
         route.unanswered += 1
         try:
-            await respond(scope, send, self._hand_over(route, scope, body))
+            hand_over = self._hand_over_batch if _is_batch(scope) else self._hand_over
+            await respond(scope, send, hand_over(route, scope, body))
         finally:
             route.answered()
 
@@ -130,15 +134,31 @@ class Application:
     def _hand_over(self, route: Route, scope: Any, body: bytes) -> Response:
         if any(name == _ENCODING for name, _ in scope["headers"]):
             return text(415, "frames are not compressed: Content-Encoding must be absent")
+        headers = _carried_headers(scope["headers"])
+        verdict = self._verdict(route, Delivery(body, headers, "http", _peer(scope["client"])))
+        return ACCEPTED if verdict is None else refused(*verdict)
+
+    def _hand_over_batch(self, route: Route, scope: Any, body: bytes) -> Response:
+        """Several frames; nothing is accepted unless all of it can be read."""
         try:
-            headers = _carried_headers(scope["headers"])
-            route.accept(Delivery(body, headers, "http", _peer(scope["client"])))
+            frames = batch.unpack(body)
+        except WireError as error:
+            problem = InvalidFrame(error.problem)
+            return refused(problem.code, problem.summary())
+        peer = _peer(scope["client"])
+        verdicts = [self._verdict(route, Delivery(frame, headers, "http", peer)) for frame, headers in frames]
+        return Response(200, batch.pack_answer(verdicts), "application/json")
+
+    def _verdict(self, route: Route, delivery: Delivery) -> batch.Refusal | None:
+        """Hand one frame over; None: it is accepted."""
+        try:
+            route.accept(delivery)
         except RequestRefused as error:
-            return refused(error.code, error.summary())
+            return error.code, error.summary()
         except Exception:
             self._host.log.exception("accepting a request for %s failed", route.endpoint)
-            return refused("refused", "the worker could not take the request; its log has the reason")
-        return ACCEPTED
+            return "refused", "the worker could not take the request; its log has the reason"
+        return None
 
     def _without_frame(self, scope: Any, route: Route | None) -> Response:
         """Whatever is not a POST to an endpoint that is served here."""
@@ -186,6 +206,10 @@ def _carried_headers(raw: Any) -> dict[str, str]:
             value = raw_value.decode("latin-1")
             carried[name] = f"{carried[name]},{value}" if name in carried else value
     return carried
+
+
+def _is_batch(scope: Any) -> bool:
+    return any(name == _CONTENT_TYPE and value == _BATCH for name, value in scope["headers"])
 
 
 def _peer(client: tuple[str, int] | None) -> Peer | None:

@@ -51,15 +51,15 @@ def _name(name: str) -> bytes:
     return _NEW_NAME + _text(name.lower().encode())
 
 
-def target_block(authority: str, path: str) -> bytes:
-    """What every frame's POST to a target begins with."""
+def target_block(authority: str, path: str, content_type: str = "application/octet-stream") -> bytes:
+    """What every POST to a target begins with."""
     return b"".join(
         (
             _METHOD_POST,
             _SCHEME_HTTP,
             _AUTHORITY + _text(authority.encode()),
             _PATH + _text(path.encode()),
-            _CONTENT_TYPE + _text(b"application/octet-stream"),
+            _CONTENT_TYPE + _text(content_type.encode()),
         )
     )
 

@@ -11,8 +11,10 @@ from reqplane.interfaces import Host
 from reqplane.model import Headers
 from reqplane.wire.frame import Frame
 
-from reqplane_http.blocks import headers_block, request_block
+from reqplane_http import batch
+from reqplane_http.blocks import headers_block, request_block, target_block
 from reqplane_http.exchange import AnyRequest, Exchange, Post
+from reqplane_http.lane import Lane
 from reqplane_http.origin import Origin
 from reqplane_http.settings import HttpSettings
 from reqplane_http.target import Target
@@ -43,15 +45,29 @@ class H2Transport(httpx.AsyncBaseTransport):
 
     def post(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """Send a frame.  The future is done at the 202; its errors are those of `RequestTransport.send`."""
+        until, limit = self._loop.time() + self._limit, self._within_limit
+        if deadline < until:
+            until, limit = deadline, self._before_deadline
+        if target.lane is not None:
+            return target.lane.send(frame, headers, until, limit)
+        return self._post(target, frame, headers, until, limit)
+
+    def gather(self, target: Target) -> None:
+        """From now on this target's frames share POSTs."""
+        target.lane = Lane(
+            target.address,
+            target_block(target.address, target.path, batch.CONTENT_TYPE),
+            lambda frame, headers, until, limit: self._post(target, frame, headers, until, limit),
+            lambda exchange: self._submit(exchange, target.origin),
+            self._timers,
+        )
+
+    def _post(self, target: Target, frame: Frame, headers: Headers, until: float, limit: str) -> Post:
+        """One frame, one POST."""
         block = target.block + headers_block(headers) if headers else target.block
         exchange = Post(target.address, block, frame.buffers)
-        now = self._loop.time()
-        until, exchange.limit = now + self._limit, self._within_limit
-        if deadline < until:
-            until, exchange.limit = deadline, self._before_deadline
-        if self._closed:
-            exchange.unreachable("the transport is closed")
-        elif until <= now:
+        exchange.limit = limit
+        if until <= self._loop.time():
             exchange.timed_out(f"{self._before_deadline}, which had passed before the frame was sent")
         else:
             exchange.timer = self._timers.at(until, exchange.expire)
@@ -86,6 +102,9 @@ class H2Transport(httpx.AsyncBaseTransport):
         self._origins.clear()
 
     def _submit(self, exchange: Exchange, place: tuple[str, int]) -> None:
+        if self._closed:
+            exchange.unreachable("the transport is closed")
+            return
         origin = self._origins.get(place)
         if origin is None:
             origin = self._origins[place] = Origin(self._host, self._settings, place, self._forget)

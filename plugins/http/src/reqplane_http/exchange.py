@@ -63,6 +63,14 @@ class Exchange(asyncio.Future[Any]):
         """The answer is here."""
         raise NotImplementedError
 
+    def refusal_code(self) -> str | None:
+        """The code of a worker's refusal; None: the answer is not one."""
+        return next((value.decode("latin-1") for name, value in self.headers if name == _REFUSAL), None)
+
+    def text(self) -> str:
+        """The answer's body."""
+        return self.body.decode("utf-8", "replace").rstrip("\n")
+
     def fail(self, error: RequestError) -> None:
         """It ends without an answer."""
         self.release()
@@ -127,9 +135,8 @@ class Post(Exchange):
         if self.status == 202 and not self.left:
             self.set_result(None)
             return
-        code = next((value.decode("latin-1") for name, value in self.headers if name == _REFUSAL), None)
-        text = self.body.decode("utf-8", "replace").rstrip("\n")
-        self.set_exception(verdict(self.status, code, text, self.frame_bytes, self.address))
+        error = verdict(self.status, self.refusal_code(), self.text(), self.frame_bytes, self.address)
+        self.set_exception(error)
 
 
 class AnyRequest(Exchange):

@@ -143,7 +143,7 @@ class HttpListener(Listener):
 
     def record(self, instance_id: int) -> dict[str, Any]:
         path = f"{self._server.root}{path_of(self._served.endpoint)}.instance.{instance_id}"
-        member: dict[str, Any] = {"http_endpoint": self._server.origin + path, "h2c": True}
+        member: dict[str, Any] = {"http_endpoint": self._server.origin + path, "h2c": True, "batch": 1}
         if self._served.response_address:
             member["tcp_endpoint"] = self._served.response_address
         return {"http_tcp": member}

@@ -7,19 +7,22 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from reqplane_http.blocks import target_block
+from reqplane_http.lane import Lane
 from reqplane_http.settings import WILDCARDS
 
 
 class Target:
     """A URL, taken apart, with the header block of its POSTs."""
 
-    __slots__ = ("address", "block", "origin", "path")
+    __slots__ = ("address", "block", "lane", "origin", "path")
 
     def __init__(self, host: str, port: int, path: str) -> None:
         self.origin = (host, port)
         self.path = path
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.block = target_block(self.address, path)
+        self.lane: Lane | None = None
+        """Where its frames gather; None: it takes one frame a POST."""
 
     def __repr__(self) -> str:
         return f"Target(http://{self.address}{self.path})"
@@ -34,6 +37,12 @@ def url_of(transport: Mapping[str, Any]) -> str | None:
     if url is None:
         url = transport.get("http")
     return url if isinstance(url, str) else None
+
+
+def takes_batches(transport: Mapping[str, Any]) -> bool:
+    """Whether the record announces that several frames may come in one POST."""
+    member: object = transport.get("http_tcp")
+    return isinstance(member, Mapping) and cast(Mapping[str, object], member).get("batch") == 1
 
 
 def parse_target(url: str, instead_of_wildcard: str) -> Target | None:

@@ -14,7 +14,7 @@ from reqplane.wire.frame import Frame
 from reqplane_http.client import H2Transport
 from reqplane_http.server import HttpServer
 from reqplane_http.settings import HttpSettings
-from reqplane_http.target import Target, parse_target, url_of
+from reqplane_http.target import Target, parse_target, takes_batches, url_of
 
 
 class HttpTransport(RequestTransport[Target]):
@@ -45,7 +45,10 @@ class HttpTransport(RequestTransport[Target]):
 
     def target(self, instance: Instance) -> Target | None:
         url = url_of(instance.transport)
-        return parse_target(url, self._settings.host) if url is not None else None
+        target = parse_target(url, self._settings.host) if url is not None else None
+        if target is not None and takes_batches(instance.transport):
+            self._client.gather(target)
+        return target
 
     def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """A plain function that returns a future: no task for a request."""
