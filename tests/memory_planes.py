@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from reqplane.errors import CannotConnect, FrameTooLarge, ReqplaneError
+from reqplane.errors import CannotConnect, DeliveryUnknown, FrameTooLarge, ReqplaneError
 from reqplane.interfaces import (
     Accept,
     Delivery,
@@ -21,6 +21,7 @@ from reqplane.interfaces import (
     ResponseTransport,
 )
 from reqplane.model import (
+    NEVER,
     Annotated,
     Broken,
     Capabilities,
@@ -56,6 +57,8 @@ class Network:
     """Sending to this incarnation fails with this error, nothing is delivered."""
     late: dict[int, ReqplaneError] = field(default_factory=dict)
     """The frame is delivered, then its ack turns out to be this error."""
+    turns_after_home: int = 3
+    """Turns of the loop between the call-home and an ack that comes after it."""
     silent: set[int] = field(default_factory=set)
     """Sending to these incarnations is never acknowledged, nothing is delivered."""
     call_home: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,17 +101,25 @@ class MemoryRequests(RequestTransport[int]):
         if target in network.fail:
             raise network.fail[target]
         if target in network.silent:
-            await asyncio.Event().wait()
+            await self._time_out(deadline)
         if target not in network.accepts:
             raise CannotConnect("nobody listens", address=str(target))
         network.accepts[target](Delivery(frame.join(), headers, self.name))
         if target in network.late or network.first == "home":
             info = json.loads(json.loads(frame.header)["connection_info"]["info"])
             await network.opened.setdefault(info["subject"], asyncio.Event()).wait()
-            for _ in range(3):  # let the frontend see the call-home first
+            for _ in range(network.turns_after_home):
                 await asyncio.sleep(0)
         if target in network.late:
             raise network.late[target]
+
+    async def _time_out(self, deadline: float) -> None:
+        """As a plane does: its own clock rings at the deadline, too."""
+        if deadline == NEVER:
+            await asyncio.Event().wait()
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.001)
+        raise DeliveryUnknown("timed_out", "no ack")
 
     async def listen(self, served: Served, accept: Accept) -> Listener:
         return MemoryListener(self, served, accept)

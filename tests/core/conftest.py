@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 from memory_planes import MemoryRequests, MemoryResponses, Network
 from reqplane.client import Client
 from reqplane.codecs import JsonCodec, MsgpackCodec
+from reqplane.discovery.memory import MemoryDiscovery
 from reqplane.endpoint import Answering, ServedEndpoint
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
@@ -21,6 +22,17 @@ from reqplane.stream import Calling
 
 ENDPOINT = EndpointId("ns", "comp", "ep")
 CODECS = {"msgpack": MsgpackCodec(), "json": JsonCodec()}
+
+
+class Nowhere(MemoryDiscovery):
+    """A discovery backend that the tests' tables do without; it holds two other endpoints."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def watch(self, endpoint: EndpointId | None) -> AsyncGenerator[list[Change], None]:
+        found = [Instance(EndpointId("ns", "comp", name), 0, 5, {}) for name in ("eq", "other")]
+        yield [Change(instance, up=True) for instance in found]
 
 
 class Fleet:
@@ -56,7 +68,7 @@ class Fleet:
     def client(self, mode: str = "round_robin") -> Client:
         policies = {"round_robin": RoundRobin(), "random": Random()}
         transports = [MemoryRequests(self.network, name) for name in self.planes]
-        self.table = InstanceTable(ENDPOINT, None, transports, CODECS)  # type: ignore[arg-type]
+        self.table = InstanceTable(ENDPOINT, Nowhere(), transports, CODECS)  # type: ignore[arg-type]
         for policy in policies.values():
             self.table.inform(policy)
         self.table._apply([Change(instance, up=True) for instance in self.instances])
@@ -65,7 +77,6 @@ class Fleet:
             self.host.timers,
             self.observers,
             self.planes,
-            "mem",
             self.call_home_timeout,
             self.idle_timeout,
         )

@@ -167,7 +167,7 @@ def test_what_was_printed_stays_when_it_fails(runtime: FakeRuntime, capsys: pyte
 
 
 def test_nobody_there_is_a_failure(runtime: FakeRuntime, capsys: pytest.CaptureFixture[str]):
-    runtime.failure = NoInstances(endpoint=PATH, planes=["http"], discovery="file")
+    runtime.failure = NoInstances(endpoint=PATH, planes=["http"], where="the folder /x")
     assert main(["call", PATH, "{}"]) == 1
     assert capsys.readouterr().err.endswith("see docs/errors.md#NoInstances\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from typing import Any
@@ -88,6 +89,23 @@ async def test_signals_mean_leave_and_are_given_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+async def test_the_applications_own_signal_handler_is_back_afterwards() -> None:
+    def own(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        async with reqplane.connect(ENV) as runtime:
+            serving = asyncio.ensure_future(runtime.endpoint("ns.comp.ep").serve_endpoint(echo))
+            client = await runtime.endpoint("ns.comp.ep").client()
+            await client.wait_for_instances(timeout=5)
+            assert signal.getsignal(signal.SIGTERM) is not own
+            runtime.shutdown()
+            await serving
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 async def test_signals_can_be_left_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
     async with reqplane.connect(ENV, signals=False) as runtime:
@@ -126,10 +144,38 @@ async def test_every_bad_setting_is_told_at_once() -> None:
     assert all(value in str(caught.value) for value in bad.values())
 
 
-async def test_a_bad_setting_and_a_missing_plane_show_the_setting_first() -> None:
-    with pytest.raises(SettingsError, match="DYN_MAX_FRAME_BYTES"):
-        async with reqplane.connect({**ENV, "DYN_REQUEST_PLANE": "pigeon", "DYN_MAX_FRAME_BYTES": "x"}):
+async def test_names_that_are_not_there_and_bad_settings_are_told_together() -> None:
+    bad = {
+        "DYN_REQUEST_PLANE": "htp",
+        "DYN_DISCOVERY_BACKEND": "fil",
+        "DYN_ROUTER_MODE": "rr",
+        "DYN_MAX_FRAME_BYTES": "x",
+        "DYN_TCP_RESPONSE_STREAM_PORT": "80x",
+    }
+    with pytest.raises(SettingsError) as caught:
+        async with reqplane.connect(ENV | bad):
             pass
+    assert {variable for variable, _, _ in caught.value.problems} == set(bad)
+    assert "did you mean 'http'" in str(caught.value)
+    assert "did you mean 'file'" in str(caught.value)
+
+
+async def test_numbers_will_do_as_values() -> None:
+    async with reqplane.connect({**ENV, "DYN_HTTP_RPC_PORT": 0}):  # type: ignore[dict-item]
+        pass
+
+
+async def test_the_log_level_is_read_at_each_connect() -> None:
+    log = logging.getLogger("reqplane")
+    for level in ("debug", "error", "info"):
+        async with reqplane.connect({**ENV, "DYN_LOG": level}):
+            assert log.level == getattr(logging, level.upper())
+    log.setLevel(logging.CRITICAL)  # the application's own choice stays
+    try:
+        async with reqplane.connect({**ENV, "DYN_LOG": "debug"}):
+            assert log.level == logging.CRITICAL
+    finally:
+        log.setLevel(logging.INFO)
 
 
 async def test_the_defaults_name_both_remedies(monkeypatch) -> None:

@@ -18,6 +18,7 @@ from reqplane.errors import (
     InvalidFrame,
     NoInstances,
     PayloadError,
+    ReqplaneError,
     StreamBroken,
     WorkerBusy,
     WorkerDraining,
@@ -259,10 +260,11 @@ async def test_async_with_ends_the_call(fleet) -> None:
     await eventually(lambda: endless.ended == ["cancelled"], within=1)
 
 
-async def test_a_stream_dropped_unread_stops_the_handler(fleet) -> None:
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"context": Context("outer")}])
+async def test_a_stream_dropped_unread_stops_the_handler(fleet, options) -> None:
     endless = Endless()
     fleet.add(endless)
-    stream = await fleet.client().generate({})
+    stream = await fleet.client().generate({}, **options)
     await eventually(lambda: endless.contexts)
     del stream
     gc.collect()
@@ -405,8 +407,10 @@ async def test_what_may_run_or_will_never_do_is_not_sent_again(fleet, error) -> 
     assert not fleet.network.waiting
 
 
-async def test_a_late_refusal_does_not_matter_once_the_stream_runs(fleet) -> None:
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_late_refusal_does_not_matter_once_the_stream_runs(fleet, turns: int) -> None:
     fleet.add(count)
+    fleet.network.turns_after_home = turns
     fleet.network.late[100] = DeliveryUnknown("timed_out", "no ack")
     assert await collect(fleet.client().generate({"n": 5})) == list(range(5))
 
@@ -456,14 +460,38 @@ async def test_a_direct_call_to_a_predecessor_is_refused_and_not_sent_elsewhere(
         await collect(client.direct({"n": 1}, 0))
 
 
-async def test_no_instances_says_where_they_are(fleet) -> None:
-    with pytest.raises(NoInstances, match=r"No instances found for ns\.comp\.ep: no worker"):
+async def test_no_instances_says_what_there_is_instead(fleet) -> None:
+    with pytest.raises(
+        NoInstances, match=r"No instances found for ns\.comp\.ep: .*did you mean ns\.comp\.eq"
+    ):
         await collect(fleet.client().generate({}))
     fleet.add(count, planes=("nats",))
-    with pytest.raises(NoInstances, match="1 on nats; set DYN_REQUEST_PLANE"):
+    with pytest.raises(NoInstances, match="on memory: there are 1 on nats; set DYN_REQUEST"):
         await collect(fleet.client().generate({}))
     with pytest.raises(NoInstances):
         await fleet.client().wait_for_instances(timeout=0.01)
+
+
+async def test_workers_that_cannot_be_used_are_told_with_the_reason(fleet) -> None:
+    fleet.codec = "pigeon"
+    fleet.add(count)
+    with pytest.raises(NoInstances, match="1 on memory with the codec 'pigeon', which is not installed"):
+        await fleet.client().wait_for_instances(timeout=0.01)
+
+
+async def test_a_closed_runtime_is_told_as_such(fleet) -> None:
+    fleet.add(count)
+    client = fleet.client()
+    client.table.closed = True
+    with pytest.raises(ReqplaneError, match="is closed"):
+        await collect(client.generate({"n": 1}))
+
+
+@pytest.mark.parametrize("wrong", [None, "0", 1.5])
+async def test_direct_wants_a_number(fleet, wrong) -> None:
+    fleet.add(count)
+    with pytest.raises(TypeError, match="instance_id"):
+        fleet.client().direct({}, wrong)
 
 
 # ── time ──
@@ -526,6 +554,50 @@ async def test_a_worker_that_never_calls_home(fleet) -> None:
     assert caught.value.reason == "never_called_home"
     fleet.network.call_home.set()  # it calls home later, and is killed
     await eventually(lambda: not fleet.workers[0].running, within=1)
+
+
+@pytest.mark.parametrize("first", ["ack"], indirect=True)
+async def test_a_stream_that_is_read_late_is_whole(fleet) -> None:
+    fleet.add(count)
+    fleet.call_home_timeout = 0.05
+    stream = await fleet.client().generate({"n": 3})
+    await asyncio.sleep(0.15)
+    assert await collect(stream) == [0, 1, 2]
+
+
+async def test_errors_count_what_was_yielded_also_for_a_reader_that_pauses(fleet) -> None:
+    fleet.add(Endless(pause=0.002))
+    items = []
+    with pytest.raises(DeadlineExceeded) as caught:  # noqa: PT012
+        async for item in fleet.client().generate({}, timeout=0.2):
+            items.append(item)
+            if item == 3:
+                await asyncio.sleep(0.3)
+    assert len(items) > 4
+    assert caught.value.items_received == len(items)
+
+
+async def test_a_reader_that_pauses_does_not_make_a_stream_idle(fleet) -> None:
+    fleet.add(Endless(pause=0.01))
+    fleet.idle_timeout = 0.1
+    async for item in fleet.client().generate({}):
+        await asyncio.sleep(0.15 if item < 3 else 0)
+        if item == 20:
+            break
+
+
+@pytest.mark.parametrize("first", ["ack"], indirect=True)
+async def test_the_idle_time_counts_from_the_call_home(fleet) -> None:
+    silent = Silent()
+    fleet.add(silent)
+    fleet.idle_timeout = 0.1
+    fleet.network.call_home.clear()
+    call = asyncio.ensure_future(collect(fleet.client().generate({})))
+    await asyncio.sleep(0.2)
+    assert not call.done()
+    fleet.network.call_home.set()
+    with pytest.raises(StreamBroken, match="DYN_STREAM_IDLE_TIMEOUT"):
+        await call
 
 
 async def test_an_idle_stream_is_broken_where_that_is_switched_on(fleet) -> None:

@@ -136,7 +136,6 @@ LATE_JUNK = {
     "no header": bytes(24),
     "a frame above the limit": shared.head(shared.ITEM, 1, 1 << 40),
     "text": b"GET / HTTP/1.1\r\nHost: example\r\n\r\n",
-    "a report that is none": frame(shared.REPORT, 0, b"?"),
 }
 
 
@@ -149,6 +148,17 @@ async def test_junk_after_the_opening_closes_that_connection_only(pair: Pair, ju
     call.home.end()
     assert await call.rest() == [End()]
     await until(lambda: pair.connections == 1)
+
+
+async def test_a_report_that_is_none_costs_nobody_an_answer(pair: Pair, caplog: pytest.LogCaptureFixture):
+    call = await pair.call()
+    async with RawWorker.welcomed(pair.frontend) as peer:
+        peer.raw(frame(shared.REPORT, 0, b"?") + frame(shared.PING, 0))
+        kind, _, _ = await peer.next()
+        assert kind == shared.PONG
+    assert "load report" in caplog.text
+    call.home.end()
+    assert await call.rest() == [End()]
 
 
 async def test_an_opening_that_does_not_come_is_not_waited_for(

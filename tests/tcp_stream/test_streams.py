@@ -140,15 +140,16 @@ async def test_large_and_small_items_of_many_streams_keep_their_order(pair: Pair
     assert pair.connections == 1
 
 
-async def test_one_item_more_than_the_largest_frame_harms_only_its_writer(make_pair: OpenPair):
-    pair = await make_pair(max_frame_bytes=100_000)
+@pytest.mark.parametrize("limit", [4096, 100_000])
+async def test_one_item_more_than_the_largest_frame_harms_only_its_writer(make_pair: OpenPair, limit: int):
+    pair = await make_pair(max_frame_bytes=limit)
     call, other = await pair.call(), await pair.call()
-    with pytest.raises(FrameTooLarge, match=r"100001.*100000.*DYN_MAX_FRAME_BYTES"):
-        call.home.write(b"x" * 100_001)
-    call.home.write(b"x" * 100_000)
+    with pytest.raises(FrameTooLarge, match=rf"{limit + 1}.*{limit}.*DYN_MAX_FRAME_BYTES"):
+        call.home.write(b"x" * (limit + 1))
+    call.home.write(b"x" * limit)
     call.home.end()
     other.home.end()
-    assert await call.rest() == [b"x" * 100_000, End()]
+    assert await call.rest() == [b"x" * limit, End()]
     assert await other.rest() == [End()]
 
 

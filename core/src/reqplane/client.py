@@ -18,6 +18,9 @@ from reqplane.wire.request import HeadTemplate
 class Client:
     """Calls one endpoint.  Made by `Endpoint.client()`."""
 
+    def __repr__(self) -> str:
+        return f"Client({self.path!r}, router_mode={self.router_mode!r})"
+
     def __init__(
         self, calling: Calling, table: InstanceTable, router_mode: str, policies: Mapping[str, RouterPolicy]
     ) -> None:
@@ -77,6 +80,7 @@ class Client:
         annotated: bool = False,
     ) -> Stream:
         """Call the worker of this number, and no other."""
+        _check_number(instance_id)
         return Stream(self, request, None, instance_id, context, timeout, annotated)
 
     # ── who there is ──
@@ -95,18 +99,20 @@ class Client:
             async with asyncio.timeout(timeout):
                 await self.table.wait_for_any()
         except TimeoutError:
-            raise self.no_instances() from None
+            raise await self.no_instances() from None
         return self.instance_ids()
 
-    def no_instances(self, wanted: int | None = None) -> NoInstances:
+    async def no_instances(self, wanted: int | None = None) -> NoInstances:
         """The error that says whom discovery holds instead."""
+        unusable, present = self.table.unusable(), self.instance_ids()
         return NoInstances(
             endpoint=self.path,
             planes=self.calling.planes,
-            elsewhere=self.table.elsewhere(),
-            discovery=self.calling.discovery,
+            where=self.table.where,
+            unusable=unusable,
+            others=[] if unusable or present else await self.table.other_endpoints(),
             wanted=wanted,
-            present=self.instance_ids(),
+            present=present,
         )
 
     def template(self, codec: str, pending: PendingStream) -> HeadTemplate:
@@ -115,3 +121,8 @@ class Client:
         if template is None or not template.matches(pending.info):
             template = self._templates[codec] = HeadTemplate(self.path, codec, pending.info)
         return template
+
+
+def _check_number(instance_id: object) -> None:
+    if not isinstance(instance_id, int):
+        raise TypeError(f"instance_id is {instance_id!r}, wanted a number")

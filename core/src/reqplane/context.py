@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
 
 from reqplane.model import NEVER, Control, Headers
 from reqplane.wire.trace import CARRIED, INSTANCE, carried
@@ -18,11 +17,16 @@ _NO_HEADERS: Headers = {}
 
 
 class RequestIds:
-    """Request ids in the form of a uuid (version 4): 62 random bits drawn once, then a count."""
+    """Request ids in the form of a uuid (version 4): random digits drawn once, then a count that starts at
+    random too."""
 
     __slots__ = ("_count", "_prefix")
 
     def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """In a forked child, whose ids would be its parent's."""
         digits = os.urandom(16).hex()
         self._prefix = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-"
         self._count = int(digits[20:], 16)
@@ -45,6 +49,7 @@ def _checked(headers: Headers) -> Headers:
 
 
 _ids = RequestIds()  # one for each process: ids never meet, whichever runtime draws them
+os.register_at_fork(after_in_child=_ids.start_anew)
 
 
 class Context:
@@ -54,7 +59,7 @@ class Context:
     would not arrive.
     """
 
-    __slots__ = ("_followers", "_killed", "_stopped", "_waiters", "deadline", "headers", "id", "metadata")
+    __slots__ = ("_followers", "_killed", "_stopped", "_waiters", "deadline", "headers", "id")
 
     def __init__(
         self, id: str | None = None, *, headers: Headers | None = None, deadline: float = NEVER
@@ -65,7 +70,6 @@ class Context:
         """Trace and id headers (reqplane.wire.trace.CARRIED), names in lower case."""
         self.deadline = deadline
         """On the event loop's clock; `model.NEVER` if there is none."""
-        self.metadata: dict[str, Any] | None = None
         self._stopped = False
         self._killed = False
         self._waiters: list[asyncio.Future[None]] | None = None

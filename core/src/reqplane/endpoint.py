@@ -76,6 +76,7 @@ class ServedEndpoint:
         self._handler = handler
         self._answering = answering
         self._loop = asyncio.get_running_loop()
+        self._enveloped: dict[str, Dialect] = {}
         self._plain = {name: Dialect(name, codec) for name, codec in answering.codecs.items()}
 
     # ── accepting ──
@@ -88,7 +89,7 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
-        headers = carried(delivery.headers or head.headers)
+        headers = carried(delivery.headers) if delivery.headers else dict(head.headers)
         headers.pop(INSTANCE, None)  # it was for this worker; a call made from here goes to another
         task = self._loop.create_task(self._answer(head, body, headers))
         self.running.add(task)
@@ -158,9 +159,13 @@ class ServedEndpoint:
                 deadline.cancel()
 
     def _dialect(self, head: RequestHead, home: HomeStream) -> Dialect:
-        if home.enveloped:
-            return EnvelopedDialect(head.codec, self._answering.codecs[head.codec])
-        return self._plain[head.codec]
+        if not home.enveloped:
+            return self._plain[head.codec]
+        dialect = self._enveloped.get(head.codec)
+        if dialect is None:
+            codec = self._answering.codecs[head.codec]
+            dialect = self._enveloped[head.codec] = EnvelopedDialect(head.codec, codec)
+        return dialect
 
     async def _run(self, home: HomeStream, dialect: Dialect, body: Body, context: Context) -> None:
         try:

@@ -15,14 +15,14 @@ ReqplaneError
 └── DiscoveryError           DiscoveryUnavailable · LeaseLost
 
 An error carries fields and builds its text from them when asked, so whoever catches one on its way up
-can add what it knows (`error.request_id = …`).  `translate` is how a foreign error becomes one of ours.
+can add what it knows (`error.request_id = …`).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 
@@ -162,18 +162,12 @@ class RequestError(_CallError):
     """The request did not get through, or nobody knows whether it did."""
 
 
-_REACH = {
-    "mem": "the mem backend, which reaches this process only",
-    "file": "the folder that DYN_FILE_KV names",
-}
-
-
 class NoInstances(RequestError):
-    """Discovery holds no worker of this endpoint that this process can reach.
+    """Discovery holds no worker of this endpoint that this process can use.
 
-    `elsewhere` says on which planes the endpoint's workers are, when there are some: {plane: how many}.
-    `planes` are the planes of this process.  `wanted` is the number of a worker that was asked for, and
-    `present` the numbers that there are.
+    `planes` are the planes of this process, `where` is where it looks.  `unusable` says of workers that
+    there are why they can't be used: {why: how many}.  `others` are the endpoints that there are instead.
+    `wanted` is the number of a worker that was asked for, `present` the numbers that there are.
     """
 
     def __init__(
@@ -181,27 +175,34 @@ class NoInstances(RequestError):
         *,
         endpoint: str,
         planes: Sequence[str],
-        elsewhere: Mapping[str, int] | None = None,
-        discovery: str = "",
+        where: str = "discovery",
+        unusable: Mapping[str, int] | None = None,
+        others: Sequence[str] = (),
         wanted: int | None = None,
         present: Sequence[int] = (),
         **fields: Any,
     ) -> None:
         super().__init__(endpoint=endpoint, **fields)
-        self.planes, self.elsewhere, self.discovery = tuple(planes), dict(elsewhere or {}), discovery
-        self.wanted, self.present = wanted, list(present)
+        self.planes, self.where, self.unusable = tuple(planes), where, dict(unusable or {})
+        self.others, self.wanted, self.present = list(others), wanted, list(present)
 
     def summary(self) -> str:
         text = f"No instances found for {self.endpoint}"
         if self.wanted is not None and self.present:
             return f"{text} with the id {self.wanted}; the ids are {', '.join(map(str, self.present))}"
-        if not self.elsewhere:
-            return f"{text}: no worker of it is registered in {_REACH.get(self.discovery, 'discovery')}"
-        there = ", ".join(f"{count} on {plane}" for plane, count in sorted(self.elsewhere.items()))
-        return (
-            f"{text} on {','.join(self.planes)}: there are {there}; "
-            f"set DYN_REQUEST_PLANE to the same value on both sides"
-        )
+        if self.unusable:
+            there = ", ".join(f"{count} {why}" for why, count in sorted(self.unusable.items()))
+            ours = ",".join(self.planes)
+            return f"{text} that this process can use, which is on {ours}: there are {there}{self._cure()}"
+        text += f": no worker of it is registered in {self.where}"
+        close = difflib.get_close_matches(str(self.endpoint), self.others, n=1)
+        if close:
+            return f"{text}; did you mean {close[0]}?"
+        return f"{text}, which has {', '.join(self.others[:5])}" if self.others else text
+
+    def _cure(self) -> str:
+        elsewhere = any(why.startswith("on ") and " with " not in why for why in self.unusable)
+        return "; set DYN_REQUEST_PLANE to the same value on both sides" if elsewhere else ""
 
 
 class NotDelivered(RequestError):
@@ -397,21 +398,8 @@ class LeaseLost(DiscoveryError):
     """A registration ended without being withdrawn."""
 
 
-@contextmanager
-def translate(mapping: Mapping[type[BaseException], type[_CallError]], **fields: Any) -> Generator[None]:
-    """Turn foreign exceptions raised inside into ours; the foreign one stays as `__cause__`.
-
-    `mapping` is searched in order, so put subclasses first; `fields` are the locating fields.
-    """
-    try:
-        yield
-    except tuple(mapping) as error:
-        for foreign, ours in mapping.items():
-            if isinstance(error, foreign):
-                raise ours(describe(error), **fields) from error
-        raise
-
-
 def describe(error: BaseException) -> str:
-    """A foreign error in a few words; never empty."""
+    """A foreign error in a few words, the same for the same cause; never empty."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

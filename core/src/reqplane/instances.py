@@ -19,6 +19,8 @@ from reqplane.wire.dialect import Dialect, EnvelopedDialect
 
 log = logging.getLogger("reqplane")
 
+_LOOK_AROUND = 1.0
+"""Seconds to ask discovery what else there is, for a message."""
 _RETRY_PAUSE = 0.25
 """Seconds before a watch that failed is started again."""
 
@@ -76,24 +78,33 @@ class InstanceTable:
         self._discovery = discovery
         self._transports = transports
         self._codecs = codecs
-        self._known: dict[int, Instance] = {}
+        self._unusable: dict[int, str] = {}  # why not, for messages
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
         self._listed = asyncio.Event()
+        self.closed = False
+        """Nobody follows any more: the runtime is closed."""
         self._changed: asyncio.Future[None] | None = None
 
     # ── following ──
 
     async def follow(self) -> None:
         """Keep the table up to date until cancelled; a watch that fails is started again."""
+        try:
+            await self._follow()
+        finally:
+            self.closed = True
+
+    async def _follow(self) -> None:
         while True:
-            stale = set(self._known)
+            stale = {key: worker.instance for key, worker in self._workers.items()}
+            self._unusable.clear()
             try:
                 first = True
                 async for changes in self._discovery.watch(self.endpoint):
                     if first:  # a listing: what it does not hold is gone
                         held = {change.instance.incarnation for change in changes if change.up}
-                        gone = [Change(self._known[key], up=False) for key in stale - held]
+                        gone = [Change(one, up=False) for key, one in stale.items() if key not in held]
                         changes, first = [*gone, *changes], False
                     self._apply(changes)
             except DiscoveryError as error:
@@ -120,7 +131,7 @@ class InstanceTable:
 
     def _remove(self, incarnation: int) -> Instance | None:
         """Forget a worker; its instance if it could be reached."""
-        self._known.pop(incarnation, None)
+        self._unusable.pop(incarnation, None)
         worker = self._workers.pop(incarnation, None)
         if worker is None:
             return None
@@ -129,13 +140,19 @@ class InstanceTable:
         return worker.instance
 
     def _add(self, instance: Instance) -> bool:
-        self._known[instance.incarnation] = instance
+        planes = ",".join(instance.planes) or "an unknown plane"
         codec = self._codecs.get(instance.codec)
-        if codec is None:
-            log.warning("%s wants the codec %r, which is not installed", instance.label, instance.codec)
-            return False
         routes = [route for one in self._transports if (route := _route(one, instance)) is not None]
         if not routes:
+            ours = {transport.name for transport in self._transports} & set(instance.planes)
+            why = f"on {planes}"
+            self._unusable[instance.incarnation] = (
+                f"{why} with an address that can't be used" if ours else why
+            )
+            return False
+        if codec is None:
+            why = f"on {planes} with the codec {instance.codec!r}, which is not installed here"
+            self._unusable[instance.incarnation] = why
             return False
         worker = Worker(instance, routes, codec)
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
@@ -158,15 +175,24 @@ class InstanceTable:
         """The workers that can be reached, by number."""
         return sorted((w.instance for w in self._workers.values()), key=lambda one: one.instance_id)
 
-    def elsewhere(self) -> dict[str, int]:
-        """How many workers of the endpoint there are on planes that this process does not use."""
-        return dict(
-            Counter(
-                ",".join(instance.planes) or "an unknown plane"
-                for incarnation, instance in self._known.items()
-                if incarnation not in self._workers
-            )
-        )
+    def unusable(self) -> dict[str, int]:
+        """How many workers of the endpoint can't be used, by why not."""
+        return dict(Counter(self._unusable.values()))
+
+    async def other_endpoints(self) -> list[str]:
+        """The paths of all endpoints that discovery holds; what it can tell within a second."""
+        try:
+            async with asyncio.timeout(_LOOK_AROUND):
+                async for changes in self._discovery.watch(None):
+                    return sorted({str(change.instance.endpoint) for change in changes if change.up})
+        except (DiscoveryError, TimeoutError):
+            pass
+        return []
+
+    @property
+    def where(self) -> str:
+        """What messages call the place that workers are looked for in."""
+        return self._discovery.where or f"the {self._discovery.name} backend"
 
     async def listed(self) -> None:
         """Wait for the first listing."""

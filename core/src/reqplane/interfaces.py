@@ -223,6 +223,8 @@ class RequestTransport(ABC, Generic[Target]):
 class PendingStream(ABC):
     """The frontend's end of one attempt's answer."""
 
+    __slots__ = ()
+
     info: ConnectionInfo
     """What the request's head tells the worker."""
     opened: asyncio.Future[None]
@@ -266,6 +268,8 @@ class PendingStream(ABC):
 
 class HomeStream(ABC):
     """The worker's end: what the handler's items are written to."""
+
+    __slots__ = ()
 
     enveloped: bool
     """True: the core wraps each body in the Dynamo envelope."""
@@ -363,6 +367,8 @@ class Discovery(ABC):
 
     name: ClassVar[str]
     settings: ClassVar[type[Any] | None] = None
+    where: str = ""
+    """What messages call the place, such as "the folder /tmp/x"; "" if there is no better word."""
 
     @classmethod
     @abstractmethod

@@ -35,7 +35,7 @@ from reqplane.interfaces import (
     RouterPolicy,
 )
 from reqplane.model import Capabilities
-from reqplane.settings import Settings
+from reqplane.settings import Problem, Settings, collect
 
 RESPONSE_PLANE = "tcp_stream"
 """The one response plane; request planes bring it along."""
@@ -144,18 +144,21 @@ def load_plugins(
     *,
     entry_points: Iterable[EntryPoint] | None = None,
     extra: Mapping[str, object] | None = None,
+    problems: Sequence[Problem] = (),
 ) -> Plugins:
-    """The plugins that `settings` ask for, loaded and checked.
+    """The plugins that `settings` ask for, loaded and checked, and their variables checked too.
 
-    `entry_points` stand in for the installed ones; `extra` are plugins that need none, by name.
-    PluginNotFound, PluginConflict, PluginBroken; SettingsError where only a default is missing.
+    `entry_points` stand in for the installed ones; `extra` are plugins that need none, by name;
+    `problems` are those of the core's own variables.  PluginNotFound, PluginConflict, PluginBroken;
+    SettingsError where a default is missing, a variable is wrong, or more than one thing is.
     """
     entries = installed() if entry_points is None else tuple(entry_points)
     loaded = [_load_builtin()]
     loaded += [_ask(Found(name, "(given)", "", ""), plugin) for name, plugin in (extra or {}).items()]
     loaded += [_load(entry) for entry in _wanted(entries, settings)]
     answers = _by_name(loaded)
-    _check_choice(answers, settings, env, entries)
+    problems = [*problems, *_problems_of_chosen(answers, settings, env)]
+    _check_choice(answers, settings, env, entries, problems)
     return _plugins(loaded, answers, settings)
 
 
@@ -397,17 +400,45 @@ def _choices(settings: Settings) -> list[tuple[Kind, str]]:
     ]
 
 
+def _problems_of_chosen(answers: _Answers, settings: Settings, env: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the variables of the plugins that were chosen and are there."""
+    chosen = [answers[kind][name][0] for kind, name in _choices(settings) if name in answers[kind]]
+    classes = [cls.settings for cls in chosen if getattr(cls, "settings", None) is not None]
+    return collect(classes, env)[1]
+
+
 def _check_choice(
-    answers: _Answers, settings: Settings, env: Mapping[str, str], entries: Sequence[EntryPoint]
+    answers: _Answers,
+    settings: Settings,
+    env: Mapping[str, str],
+    entries: Sequence[EntryPoint],
+    problems: Sequence[Problem],
 ) -> None:
-    """Complain about what is named and not there."""
+    """Complain about what is named and not there, and about every wrong variable, all in one error."""
     missing = [(kind, name) for kind, name in _choices(settings) if name not in answers[kind]]
     defaults = [(kind, name) for kind, name in missing if kind.variable and not _is_set(kind, env)]
-    for kind, name in missing:
-        if (kind, name) not in defaults and (kind is not RESPONSE or not defaults):
-            raise _not_found(kind, name, _installed_names(kind, answers, entries))
+    errors: list[PluginError | SettingsError] = [
+        _not_found(kind, name, _installed_names(kind, answers, entries))
+        for kind, name in missing
+        if (kind, name) not in defaults and (kind is not RESPONSE or not defaults)
+    ]
     if defaults:
-        raise _defaults_missing(defaults, entries)
+        errors.append(_defaults_missing(defaults, entries))
+    if problems:
+        errors.insert(0, SettingsError(problems))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise SettingsError([problem for error in errors for problem in _as_problems(error)])
+
+
+def _as_problems(error: PluginError | SettingsError) -> Sequence[Problem]:
+    """An error as lines of a SettingsError."""
+    if isinstance(error, SettingsError):
+        return error.problems
+    assert isinstance(error, PluginNotFound)
+    variable = next(kind.variable for kind in KINDS if kind.what == error.kind)
+    return [(variable, error.wanted, str(error))]
 
 
 def _is_set(kind: Kind, env: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from reqplane.client import Client
 from reqplane.endpoint import Answering
-from reqplane.errors import ReqplaneError, SettingsError
+from reqplane.errors import ReqplaneError
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable
@@ -77,6 +77,7 @@ class DistributedRuntime:
         self._codecs: dict[str, PayloadCodec] = {name: cls() for name, cls in plugins.codecs.items()}
         self._observers = plugins.observers(host.env)
         self._leaving = asyncio.Event()
+        self._former: dict[signal.Signals, Any] = {}  # what signals did before they were taken
         self._serving: set[asyncio.Future[None]] = set()
         self._tables: dict[EndpointId, InstanceTable] = {}
         self._clients: dict[tuple[EndpointId, str], Client] = {}
@@ -122,6 +123,7 @@ class DistributedRuntime:
         loop = asyncio.get_running_loop()
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
+                self._former.setdefault(number, signal.getsignal(number))
                 loop.add_signal_handler(number, self._signalled)
         except (NotImplementedError, RuntimeError, ValueError):  # not the main thread
             log.debug("signals are left alone: this is not the main thread")
@@ -132,10 +134,11 @@ class DistributedRuntime:
         self.shutdown()
 
     def _give_signals_back(self) -> None:
-        if self._signals:
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        loop = asyncio.get_running_loop()
+        for number, handler in self._former.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+        self._former.clear()
 
     # ── calling ──
 
@@ -171,7 +174,6 @@ class DistributedRuntime:
             self._host.timers,
             self._observers,
             tuple(self._transports),
-            self._discovery.name,
             self.settings.call_home_timeout,
             self.settings.stream_idle_timeout,
         )
@@ -221,35 +223,29 @@ async def connect(
 def _choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
     """The settings and the plugins that they name; everything that is wrong with any of them at once."""
     (settings,), problems = collect([Settings], env)
-    try:
-        plugins = load_plugins(settings, env)
-    except ReqplaneError:
-        if problems:
-            raise SettingsError(problems) from None
-        raise
-    chosen = [
-        plugins.discovery_backends[settings.discovery],
-        plugins.response_transports[RESPONSE_PLANE],
-        *(plugins.request_transports[name] for name in settings.planes),
-    ]
-    _, more = collect([cls.settings for cls in chosen if cls.settings is not None], env)
-    if problems or more:
-        raise SettingsError([*problems, *more])
-    return settings, plugins
+    return settings, load_plugins(settings, env, problems=problems)
 
 
 class _UnlessConfigured(logging.StreamHandler[Any]):
     """Prints to stderr as long as the application has not set up logging itself."""
+
+    given = logging.NOTSET
+    """The level that DYN_LOG gave last."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not logging.getLogger().handlers and bool(super().filter(record))
 
 
 def _log_to_stderr(level: str) -> None:
-    """Without this a worker that nobody configured logging for would start, fail and leave in silence."""
-    if log.level == logging.NOTSET:
-        log.setLevel(level.upper())
-    if not any(isinstance(handler, _UnlessConfigured) for handler in log.handlers):
+    """Without this a worker that nobody configured logging for would start, fail and leave in silence.
+
+    A level that the application has set itself stays.
+    """
+    handler = next((one for one in log.handlers if isinstance(one, _UnlessConfigured)), None)
+    if handler is None:
         handler = _UnlessConfigured(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
+    if log.level in (logging.NOTSET, handler.given):
+        log.setLevel(level.upper())
+        handler.given = log.level

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reqplane.endpoint import Answering, ServedEndpoint
-from reqplane.errors import DiscoveryError
+from reqplane.errors import DiscoveryError, describe
 from reqplane.handlers import Handler
 from reqplane.interfaces import Discovery, Listener, Registration, RequestTransport
 from reqplane.model import EndpointId, Served
@@ -24,6 +24,8 @@ log = logging.getLogger("reqplane")
 
 _FORMER_ID_SECONDS = 60.0
 """How long a number that a lost registration had is still this worker's."""
+_WITHDRAW_LIMIT = 5.0
+"""Seconds that discovery may take for that; the record then goes with its lease."""
 _RENEW_PAUSE = 0.5
 """Seconds between attempts to register again."""
 
@@ -134,9 +136,10 @@ class Serving:
         planes = self._planes
         log.info("%s leaves, %d requests are running", self.endpoint, len(self._accepting.running))
         try:
-            await registration.withdraw()
-        except DiscoveryError as error:
-            log.warning("%s could not be withdrawn: %s", self.endpoint, error)
+            async with asyncio.timeout(_WITHDRAW_LIMIT):
+                await registration.withdraw()
+        except (DiscoveryError, TimeoutError) as error:
+            log.warning("%s could not be withdrawn: %s", self.endpoint, describe(error))
         self._accepting.draining = True
         try:
             async with asyncio.timeout(planes.drain_timeout):

@@ -13,12 +13,15 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 from reqplane.errors import SettingsError
 from reqplane.model import Limits
 
 T = TypeVar("T")
+
+Problem: TypeAlias = tuple[str, str, str]
+"""A variable, its value, and what is wrong with it."""
 
 
 def setting(variable: str, *, default: T, parse: Callable[[str], T], secret: bool = False) -> Any:
@@ -74,11 +77,9 @@ def load_all(classes: Iterable[type[Any]], env: Mapping[str, str]) -> list[Any]:
     return loaded
 
 
-def collect(
-    classes: Iterable[type[Any]], env: Mapping[str, str]
-) -> tuple[list[Any], list[tuple[str, str, str]]]:
+def collect(classes: Iterable[type[Any]], env: Mapping[str, str]) -> tuple[list[Any], list[Problem]]:
     """Like `load_all`, but hands the problems out and puts the default where a value is wrong."""
-    problems: list[tuple[str, str, str]] = []
+    problems: list[Problem] = []
     loaded: list[Any] = []
     for cls in classes:
         values: dict[str, Any] = {}
@@ -229,4 +230,4 @@ class FileSettings:
 
 def environment(overrides: Mapping[str, str] | None = None) -> dict[str, str]:
     """The process's variables, with `overrides` on top."""
-    return {**os.environ, **(overrides or {})}
+    return {**os.environ, **{name: str(value) for name, value in (overrides or {}).items()}}

@@ -12,11 +12,13 @@ later is killed.  So a request that was given up never runs on unseen, and none 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self
 
 from reqplane.context import Context
 from reqplane.errors import (
@@ -41,7 +43,7 @@ from reqplane.interfaces import (
     Timer,
     Timers,
 )
-from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Prologue, Request
+from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Part, Prologue, Request
 from reqplane.wire.dialect import Fields
 from reqplane.wire.failure import error_from, is_error
 from reqplane.wire.frame import Frame
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reqplane")
 
+P = ParamSpec("P")
+
 
 @dataclass(frozen=True, slots=True)
 class Calling:
@@ -61,7 +65,6 @@ class Calling:
     timers: Timers
     observers: Sequence[Observer]
     planes: tuple[str, ...]
-    discovery: str
     call_home_timeout: float
     idle_timeout: float | None
 
@@ -105,6 +108,7 @@ class Stream:
     """
 
     __slots__ = (
+        "__weakref__",
         "_annotated",
         "_batch",
         "_client",
@@ -112,8 +116,10 @@ class Stream:
         "_deadline",
         "_encoded",
         "_error",
+        "_follower",
         "_follows",
         "_held",
+        "_idle_since",
         "_instance_id",
         "_loop",
         "_pending",
@@ -139,8 +145,7 @@ class Stream:
         timeout: float | None,
         annotated: bool,
     ) -> None:
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout is {timeout!r}, wanted seconds")
+        _check_timeout(timeout)
         self._context = Context() if context is None else context
         self._follows = context is not None  # a context of our own would only make a cycle
         self.items_received = 0
@@ -157,7 +162,9 @@ class Stream:
         self._held = False
         self._stopping = False
         self._error: BaseException | None = None
-        self._reason: ReqplaneError | None = None  # why we closed the pending stream ourselves
+        self._reason: DeadlineExceeded | DeliveryUnknown | StreamBroken | None = None  # why we closed it
+        self._follower: Callable[[Control], None] | None = None
+        self._idle_since: float | None = None  # waiting for an item, where that is limited
         self._encoded: tuple[str, bytes] | None = None
         self._tried: dict[int, str] = {}
         self._worker: Worker | None = None
@@ -181,6 +188,9 @@ class Stream:
     def plane(self) -> str | None:
         """The plane that carried it."""
         return None if self._route is None else self._route.plane
+
+    def __repr__(self) -> str:
+        return f"Stream({self._client.path!r}, request_id={self.request_id!r}, {self._state})"
 
     def __await__(self) -> Generator[Any, None, Self]:
         self._held = True
@@ -222,10 +232,11 @@ class Stream:
         """Send the request to one worker after the other until one has it."""
         self._state = "open"
         if self._follows:
-            self._context.follow(self._told)
+            self._follower = _weakly(self, Stream._told)
+            self._context.follow(self._follower)
         try:
             while self._state == "open" and not self._stopping:
-                worker = self._pick()
+                worker = await self._pick()
                 try:
                     await self._attempt(worker)
                     return
@@ -238,17 +249,21 @@ class Stream:
             self._finish(error, "unknown" if isinstance(error, DeliveryUnknown) else "left")
             raise
 
-    def _pick(self) -> Worker:
-        client = self._client
-        if self._instance_id is not None or self._policy is None:
-            worker = client.table.by_id(self._instance_id or 0)
-        else:
+    async def _pick(self) -> Worker:
+        table = self._client.table
+        if self._instance_id is not None:
+            worker = table.by_id(self._instance_id)
+        elif self._policy is not None:
             request = Request(self._request, self._context.headers)
             instance = self._policy.pick(request, self._tried.keys())
-            worker = None if instance is None else client.table.worker(instance.incarnation)
-        if worker is None:
-            raise self._error_of_last_attempt() or client.no_instances(self._instance_id)
-        return worker
+            worker = None if instance is None else table.worker(instance.incarnation)
+        else:
+            worker = None
+        if worker is not None and not table.closed:
+            return worker
+        if table.closed:
+            raise ReqplaneError("the runtime that this client belongs to is closed")
+        raise self._error_of_last_attempt() or await self._client.no_instances(self._instance_id)
 
     def _failed_attempt(self, worker: Worker, error: RequestError) -> None:
         """Take note, and raise unless another worker may be asked."""
@@ -299,14 +314,17 @@ class Stream:
             await self._first_of(ack, pending)
             if not pending.opened.done():
                 ack.result()
-        except BaseException:
+        except BaseException as error:
             if ack is not None:
-                self._let_go(ack)
+                ack.cancel()
+                _late_ack(self.request_id, ack)
             pending.close()
             self._pending = None
+            if isinstance(error, RequestError):
+                self._check_deadline("the worker's ack")  # the plane's clock may have rung before ours
             raise
-        self._let_run(ack)
-        self._arm(called_home=pending.opened.done())
+        _late_ack(self.request_id, ack)
+        self._await_home(pending)
 
     def _frame(self, worker: Worker, route: Route, pending: PendingStream) -> tuple[Frame, Mapping[str, str]]:
         headers = self._context.headers
@@ -341,17 +359,6 @@ class Stream:
         if not ack.done() and not pending.opened.done():
             self._check_deadline("the worker's ack")
 
-    def _let_run(self, ack: asyncio.Future[None]) -> None:
-        """The answer is under way; whatever becomes of the ack does not matter any more."""
-        if not ack.done():
-            ack.add_done_callback(self._let_run)
-        elif not ack.cancelled() and (error := ack.exception()) is not None:
-            log.debug("request %s: its ack, not needed any more, says: %s", self.request_id, error)
-
-    def _let_go(self, ack: asyncio.Future[None]) -> None:
-        ack.cancel()
-        self._let_run(ack)
-
     def _check_deadline(self, stage: str) -> None:
         if self._deadline <= self._loop.time():
             error = DeadlineExceeded(stage, items_received=self.items_received)
@@ -359,13 +366,32 @@ class Stream:
 
     # ── the one timer ──
 
-    def _arm(self, called_home: bool) -> None:
-        """Until the worker has called home its time-out counts, then the deadline and the idle time."""
+    def _await_home(self, pending: PendingStream) -> None:
+        """Until the worker has called home its time-out counts beside the deadline, then the deadline."""
+        if pending.opened.done():
+            self._arm(self._deadline)
+        else:
+            limit = self._client.calling.call_home_timeout
+            self._arm(min(self._deadline, self._loop.time() + limit))
+            pending.opened.add_done_callback(_weakly(self, Stream._called_home))
+
+    def _called_home(self, _: object) -> None:
+        if self._state == "open":
+            self._arm_open()
+
+    def _arm_open(self) -> None:
+        """For a stream whose worker has called home: the deadline, and the idle time of one who waits."""
+        idle = self._client.calling.idle_timeout
+        if idle is None or self._idle_since is None:
+            self._arm(self._deadline)
+        else:
+            self._idle_since = self._loop.time()
+            self._arm(min(self._deadline, self._idle_since + idle))
+
+    def _arm(self, when: float) -> None:
         self._disarm()
-        limit = self._client.calling.idle_timeout if called_home else self._client.calling.call_home_timeout
-        when = self._deadline if limit is None else min(self._deadline, self._loop.time() + limit)
         if when != NEVER:
-            self._timer = self._client.calling.timers.at(when, self._expired)
+            self._timer = self._client.calling.timers.at(when, _weakly(self, Stream._expired))
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -373,13 +399,14 @@ class Stream:
             self._timer = None
 
     def _expired(self) -> None:
+        """The time is up for something; what has come by now is still yielded, then the reason raised."""
         self._timer = None
         pending = self._pending
         if pending is None:
             return
         if self._deadline <= self._loop.time():
-            stage = "the rest of the answer" if pending.opened.done() else "the worker to call home"
-            self._reason = DeadlineExceeded(stage, items_received=self.items_received)
+            called = pending.opened.done()
+            self._reason = DeadlineExceeded("the rest of the answer" if called else "the worker to call home")
         elif not pending.opened.done():
             limit = self._client.calling.call_home_timeout
             self._reason = DeliveryUnknown(
@@ -387,11 +414,12 @@ class Stream:
                 f"the worker acknowledged, but did not connect to {pending.info.address} within {limit:g} s "
                 f"(DYN_CALL_HOME_TIMEOUT); workers must be able to reach that address and port",
             )
+        elif self._idle_since is not None:
+            limit = self._loop.time() - self._idle_since
+            self._reason = StreamBroken(f"no item for {limit:.3g} s (DYN_STREAM_IDLE_TIMEOUT)")
         else:
-            limit = self._client.calling.idle_timeout or 0
-            self._reason = StreamBroken(
-                f"no item for {limit:g} s (DYN_STREAM_IDLE_TIMEOUT)", items_received=self.items_received
-            )
+            self._arm_open()  # it called home at this very moment
+            return
         pending.close()
 
     # ── receiving ──
@@ -434,13 +462,26 @@ class Stream:
         pending, worker = self._pending, self._worker
         assert pending is not None
         assert worker is not None
-        parts = await pending.receive()
-        if self._timer is not None or self._client.calling.idle_timeout is not None:
-            self._arm(called_home=True)
+        if self._client.calling.idle_timeout is None:
+            parts = await pending.receive()
+        else:
+            parts = await self._receive_or_idle(pending)
         if pending.enveloped:
             self._batch = iter(worker.enveloped().read(parts))
         else:
             self._batch = iter(parts)
+
+    async def _receive_or_idle(self, pending: PendingStream) -> list[Part]:
+        """Only the time that the reader waits counts: a reader that pauses does not break its stream."""
+        self._idle_since = self._loop.time()
+        if pending.opened.done():
+            self._arm_open()
+        try:
+            return await pending.receive()
+        finally:
+            self._idle_since = None
+            if pending.opened.done() and self._state == "open":
+                self._arm_open()
 
     def _decoder(self, worker: Worker) -> Callable[[Any], Any]:
         """From a plain item's bytes to what is yielded."""
@@ -475,6 +516,8 @@ class Stream:
 
     def _broken(self, broken: Broken) -> None:
         if self._reason is not None:
+            if not isinstance(self._reason, DeliveryUnknown):
+                self._reason.items_received = self.items_received
             raise self._reason
         if self._stopping:
             self._finish(None, "done")
@@ -505,8 +548,8 @@ class Stream:
         if self._pending is not None:
             self._pending.close()
         if started:
-            if self._follows:
-                self._context.unfollow(self._told)
+            if self._follower is not None:
+                self._context.unfollow(self._follower)
             if self._worker is not None:
                 self._tell_policy(self._worker, outcome)
             for observer in self._client.calling.observers:
@@ -530,3 +573,28 @@ class Stream:
                 instance=None if worker is None else str(worker.instance.instance_id),
             )
         return error
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+        raise ValueError(f"timeout is {timeout!r}, wanted a number of seconds")
+
+
+def _weakly(stream: Stream, method: Callable[Concatenate[Stream, P], None]) -> Callable[P, None]:
+    """A method for others to keep: it does not keep the stream, which must notice that it was dropped."""
+    reference = weakref.ref(stream)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        held = reference()
+        if held is not None:
+            method(held, *args, **kwargs)
+
+    return call
+
+
+def _late_ack(request_id: str, ack: asyncio.Future[None]) -> None:
+    """Nobody waits for this ack any more: the answer is under way, or the attempt was given up."""
+    if not ack.done():
+        ack.add_done_callback(functools.partial(_late_ack, request_id))
+    elif not ack.cancelled() and (error := ack.exception()) is not None:
+        log.debug("request %s: its ack, not needed any more, says: %s", request_id, error)

@@ -47,6 +47,22 @@ def test_any_split_of_the_bytes_gives_the_same_frames(sent, cuts) -> None:
     assert decode(data, cuts) == sent
 
 
+@given(frames, st.binary(min_size=24, max_size=24), st.lists(st.integers(min_value=0), max_size=8))
+def test_whole_frames_before_broken_bytes_come_however_they_are_split(sent, junk, cuts) -> None:
+    broken = struct.pack(">QQQ", 2**60, 0, 0) + junk
+    data = b"".join(Frame(header, body).join() for header, body in sent) + broken
+    decoder = FrameDecoder(LIMIT)
+    found = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        try:
+            found += decoder.feed(data[start:end])
+        except WireError:
+            break
+    assert [(header, bytes(body)) for header, body in found] == sent
+    assert decoder.failed is not None
+
+
 @pytest.mark.parametrize("size", [65_535, 65_536, 300_000])
 @pytest.mark.parametrize("chunk", [1000, 65_536, 10**6])
 def test_large_bodies_arrive_in_pieces_of_any_size(size: int, chunk: int) -> None:

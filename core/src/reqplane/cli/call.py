@@ -16,6 +16,8 @@ from reqplane.settings import environment
 
 PATIENCE = 10.0
 """Seconds to wait for a worker, where --timeout allows as many."""
+_SILENCE = 1.0
+"""Seconds after which one that waits is told so."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -47,7 +49,7 @@ async def _call(arguments: Any, request: Any) -> None:
     options = {} if arguments.router_mode is None else {"router_mode": arguments.router_mode}
     async with reqplane.connect(env=_quiet(), signals=False) as runtime:
         client = await runtime.endpoint(arguments.path).client(**options)
-        await client.wait_for_instances(timeout=min(arguments.timeout or PATIENCE, PATIENCE))
+        await _wait_for_instances(client, arguments.path, min(arguments.timeout or PATIENCE, PATIENCE))
         left = None if arguments.timeout is None else max(arguments.timeout - clock.elapsed(), 0.0)
         clock.restart()
         if arguments.instance is None:
@@ -56,6 +58,17 @@ async def _call(arguments: Any, request: Any) -> None:
             stream = client.direct(request, arguments.instance, timeout=left)
         async with stream:
             await _print_answer(stream, clock)
+
+
+async def _wait_for_instances(client: reqplane.Client, path: str, patience: float) -> None:
+    """Tell whoever waits what is waited for."""
+    loop = asyncio.get_running_loop()
+    words = f"waiting up to {patience:g} s for a worker of {path} …"
+    telling = loop.call_later(_SILENCE, lambda: print(words, file=sys.stderr, flush=True))
+    try:
+        await client.wait_for_instances(timeout=patience)
+    finally:
+        telling.cancel()
 
 
 async def _print_answer(stream: Any, clock: _Clock) -> None:

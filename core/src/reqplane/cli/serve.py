@@ -37,8 +37,8 @@ async def _serve(handler: Callable[..., Any], path: str) -> int:
             await runtime.endpoint(path).serve_endpoint(handler)
         except TypeError as error:  # not a kind of function that can be served
             raise UsageError(str(error)) from error
-        except TimeoutError:
-            print("reqplane: drain time ran out; handlers that still ran were cancelled", file=sys.stderr)
+        except TimeoutError as error:
+            print(f"reqplane: drain time ran out: {error}", file=sys.stderr)
             return 1
     return 0
 

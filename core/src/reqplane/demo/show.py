@@ -61,7 +61,7 @@ async def show(chosen: Mapping[str, str]) -> int:
         env = {"DYN_LOG": "warning", **chosen}
         if not environment().get("DYN_FILE_KV"):
             env["DYN_FILE_KV"] = folder
-        async with _workers(env) as workers, reqplane.connect(env, signals=False) as runtime:
+        async with reqplane.connect(env, signals=False) as runtime, _workers(env) as workers:
             client = await runtime.endpoint(PATH).client()
             try:
                 await _all_present(client, workers)

@@ -18,7 +18,8 @@ from typing import Any, cast
 
 from reqplane.errors import HandlerFailed, PayloadError, ReqplaneError
 
-_MAX_TEXT = 4096
+_MAX_TEXT = 1000
+"""Characters: the text stands three times in an error item, which must fit into the smallest frame limit."""
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 def error_text(error: BaseException) -> str:
-    """`Type: text`, at most 4 KiB, and always something that every codec can carry."""
+    """`Type: text`, at most 1000 characters, and always something that every codec can carry."""
     text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
     return text.encode(errors="backslashreplace").decode()
 

@@ -107,32 +107,34 @@ def split(data: Body | Frame, limit: int) -> tuple[bytes, Body]:
 class FrameDecoder:
     """Cuts a byte stream into frames, however it is split up.
 
-    `limit` bounds a whole frame in bytes.  After a WireError the stream is lost: every further `feed`
-    raises it again.
+    `limit` bounds a whole frame in bytes.  Frames before broken bytes are still given out: then `failed`
+    says what is wrong with the rest, and every further `feed` raises it.
     """
 
-    __slots__ = ("_buffer", "_error", "_filled", "_large", "_large_head", "_need", "limit")
+    __slots__ = ("_buffer", "_filled", "_large", "_large_head", "_need", "failed", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._buffer = bytearray()
         self._need = PREFIX_BYTES  # bytes the buffer must hold before looking at it again gets further
-        self._error: WireError | None = None
+        self.failed: WireError | None = None
         # A large body under way: its own buffer, how much of it is there, and (header, checksum).
         self._large: bytearray | None = None
         self._filled = 0
         self._large_head: tuple[bytes, int] = (b"", 0)
 
     def feed(self, data: Body) -> list[tuple[bytes, bytes | bytearray]]:
-        """The frames, as (header, body), that these bytes complete."""
-        if self._error is not None:
-            raise self._error
+        """The frames, as (header, body), that these bytes complete; WireError if there are none because
+        the bytes are broken."""
+        if self.failed is not None:
+            raise self.failed
         frames: list[tuple[bytes, bytes | bytearray]] = []
         try:
             self._feed(bytes(data) if isinstance(data, memoryview) else data, frames)
         except WireError as error:
-            self._error = error
-            raise
+            self.failed = error
+            if not frames:
+                raise
         return frames
 
     def _feed(self, data: bytes | bytearray, frames: list[tuple[bytes, bytes | bytearray]]) -> None:

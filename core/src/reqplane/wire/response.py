@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from reqplane.errors import WireError
 from reqplane.model import Body, Control, End, Part, Prologue
-from reqplane.wire.frame import Frame, FrameDecoder
+from reqplane.wire.frame import PREFIX_BYTES, Frame, FrameDecoder
 
 SENTINEL = b'"sentinel"'
 HANDSHAKE_LIMIT = 4096
@@ -82,22 +82,31 @@ def read_handshake(header: bytes, body: bytes) -> Handshake:
 class ResponseReader:
     """What follows the handshake, cut into prologue, raw bodies and End.
 
-    Bodies are still in their envelope.  `limit` bounds a body in bytes.  After a WireError the stream is
-    lost.
+    Bodies are still in their envelope.  `limit` bounds a body in bytes.  What came before broken bytes is
+    still given out: then `failed` says what is wrong with the rest, and the stream is lost.
     """
 
-    __slots__ = ("_ended", "_frames", "_started")
+    __slots__ = ("_ended", "_frames", "_started", "failed")
 
     def __init__(self, limit: int) -> None:
-        self._frames = FrameDecoder(limit + 64)
+        self._frames = FrameDecoder(limit + PREFIX_BYTES)
         self._started = False
         self._ended = False
+        self.failed: WireError | None = None
 
     def feed(self, data: Body) -> list[Part]:
-        """What these bytes complete."""
+        """What these bytes complete; WireError if that is nothing because they are broken."""
+        if self.failed is not None:
+            raise self.failed
         events: list[Part] = []
-        for header, body in self._frames.feed(data):
-            events.append(self._event(header, bytes(body)))
+        try:
+            for header, body in self._frames.feed(data):
+                events.append(self._event(header, bytes(body)))
+            self.failed = self._frames.failed
+        except WireError as error:
+            self.failed = error
+            if not events:
+                raise
         return events
 
     def _event(self, header: bytes, body: bytes) -> Part:

@@ -32,7 +32,7 @@ from typing import Any, Final, cast
 
 from reqplane.errors import WireError
 from reqplane.model import Body, Load
-from reqplane.wire.frame import Frame, FrameDecoder
+from reqplane.wire.frame import PREFIX_BYTES, Frame, FrameDecoder
 
 OPEN: Final = 1
 PROLOGUE: Final = 2
@@ -75,23 +75,38 @@ def read_credit(body: Body) -> int:
 class SharedDecoder:
     """Bytes after the opening, cut into (kind, stream, body).
 
-    `limit` bounds a body in bytes.  After a WireError the connection is lost.
+    `limit` bounds a body in bytes.  Frames before broken bytes are still given out: then `failed` says
+    what is wrong with the rest, and the connection is lost.
     """
 
-    __slots__ = ("_frames",)
+    __slots__ = ("_frames", "failed")
 
     def __init__(self, limit: int) -> None:
-        self._frames = FrameDecoder(limit + 64)
+        self._frames = FrameDecoder(limit + PREFIX_BYTES + HEADER_BYTES)
+        self.failed: WireError | None = None
 
     def feed(self, data: Body) -> list[tuple[int, int, bytes | bytearray]]:
-        """The frames that these bytes complete."""
+        """The frames that these bytes complete; WireError if there are none because they are broken."""
+        if self.failed is not None:
+            raise self.failed
         unpack = _HEADER.unpack
         events: list[tuple[int, int, bytes | bytearray]] = []
         for header, body in self._frames.feed(data):
             if len(header) != HEADER_BYTES:
-                raise WireError(f"a shared connection's frame has a header of {len(header)} bytes, wanted 5")
+                return self._broken(header, events)
             kind, stream = unpack(header)
             events.append((kind, stream, body))
+        self.failed = self._frames.failed
+        return events
+
+    def _broken(
+        self, header: bytes, events: list[tuple[int, int, bytes | bytearray]]
+    ) -> list[tuple[int, int, bytes | bytearray]]:
+        self.failed = WireError(
+            f"a shared connection's frame has a header of {len(header)} bytes, wanted {HEADER_BYTES}"
+        )
+        if not events:
+            raise self.failed
         return events
 
     @property

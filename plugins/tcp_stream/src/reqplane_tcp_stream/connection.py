@@ -14,7 +14,7 @@ from typing import cast
 from reqplane.errors import FrameTooLarge, WireError
 from reqplane.interfaces import Host, Timer
 from reqplane.model import Body
-from reqplane.wire.shared import PING, PONG, SharedDecoder, head
+from reqplane.wire.shared import BYE, PING, PONG, SharedDecoder, head
 
 _SEND_ALONE_FROM = 64 * 1024
 """A body of this size is handed to the transport by itself: gathering it would copy it."""
@@ -29,7 +29,8 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._decoder = SharedDecoder(host.limits.max_frame_bytes)
+        self._limit = host.limits.max_frame_bytes
+        self._decoder = SharedDecoder(self._limit)
         self._out: list[Body] = []
         self._armed = False
         self.writable = True
@@ -47,6 +48,8 @@ class Connection(asyncio.Protocol):
     def send(self, kind: int, stream: int, body: Body = b"", urgent: bool = False) -> None:
         """Write one frame.  `urgent`: at once, if nothing else is waiting to go out."""
         size = len(body)
+        if size > self._limit:  # the peer would give the connection up, with everybody's streams
+            raise FrameTooLarge(size, self._limit, "DYN_MAX_FRAME_BYTES, on both sides, sets the limit")
         if size >= _SEND_ALONE_FROM:
             self._send_alone(head(kind, stream, size), body)
         else:
@@ -79,9 +82,6 @@ class Connection(asyncio.Protocol):
             self._armed = False
 
     def _send_alone(self, prefix: bytes, body: Body) -> None:
-        limit = self._host.limits.max_frame_bytes
-        if len(body) > limit:  # the peer would give the connection up, with everybody's streams
-            raise FrameTooLarge(len(body), limit, "DYN_MAX_FRAME_BYTES, on both sides, raises the limit")
         self._out.append(prefix)
         self.flush()
         if self._transport is not None and not self.lost:
@@ -106,6 +106,8 @@ class Connection(asyncio.Protocol):
         self._heard = self._loop.time()
         try:
             self.frames_received(self._decoder.feed(data))
+            if self._decoder.failed is not None:
+                raise self._decoder.failed
         except WireError as error:
             self.give_up(f"the peer broke the rules of the wire: {error}")
 
@@ -178,6 +180,8 @@ class Connection(asyncio.Protocol):
         """
         if self.lost:
             return
+        if self._pulse is not None:  # it has been opened
+            self.send(BYE, 0)
         self.flush()
         self.lost = True
         self._end(reason)

@@ -218,8 +218,6 @@ class FrontendConnection(Connection):
             frame = take_first(self._first, shared.OPENING_LIMIT)
             if frame is not None:
                 self._open(*frame)
-            elif len(self._first) > shared.OPENING_LIMIT:
-                raise WireError(f"no opening within {shared.OPENING_LIMIT} bytes")
         except WireError as error:
             self.give_up(str(error))
 
@@ -296,8 +294,14 @@ class FrontendConnection(Connection):
         stream.finish(Prologue(body.decode(errors="replace")))
 
     def _report(self, body: bytes | bytearray) -> None:
+        """A report that can't be read costs nobody an answer."""
         assert self.worker is not None
-        self._host.reported(self.worker, shared.read_load(body))
+        try:
+            load = shared.read_load(body)
+        except WireError as error:
+            self._host.log.warning("a worker's load report is left out: %s", error)
+        else:
+            self._host.reported(self.worker, load)
 
     def drop(self, number: int) -> None:
         """Forget a stream; what still comes for it is ignored."""

@@ -131,8 +131,6 @@ class WorkerConnection(Connection):
         try:
             frame = take_first(self._first, shared.OPENING_LIMIT)
             if frame is None:
-                if len(self._first) > shared.OPENING_LIMIT:
-                    raise WireError(f"no answer within {shared.OPENING_LIMIT} bytes")
                 return
             header, body, rest = frame
             heartbeat_ms = shared.read_welcome(header, body)
