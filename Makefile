@@ -44,22 +44,29 @@ clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What a Python prints its version by; it succeeds where that is new enough.
+VERSION := import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))
+
 # The stamp is written last, so a half-made .venv is never taken for a whole one.
 # A candidate must run (a pyenv shim may not), be new enough, and have venv (Debian packs it separately).
 $(MADE): constraints.txt requirements-dev.txt $(PROJECTS)
-	@python=''; found=''; \
+	@python=''; found=''; old=''; \
 	for candidate in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3); do \
-	    "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
-	    found="$$candidate"; \
+	    version="$$("$$candidate" -c '$(VERSION)' 2>/dev/null)" \
+	    || { [ -z "$$version" ] || old="$$candidate is Python $$version"; continue; }; \
+	    found="$$candidate"; package="python$$version-venv"; \
 	    "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 || continue; \
 	    python="$$candidate"; break; \
 	done; \
 	if [ -z "$$python" ]; then \
 	    if [ -n "$$found" ]; then echo "$$found has no venv.  Type:"; \
-	    elif [ -n "$(PYTHON)" ]; then echo "$(PYTHON) is not a Python 3.11 or newer.  Type:"; \
-	    else echo "There is no Python 3.11 or newer.  Type:"; fi; \
+	    elif [ -n "$(PYTHON)" ]; then \
+	        echo "$${old:-There is no $(PYTHON) that runs}; wanted is Python 3.11 or newer.  Type, with the name of one:"; \
+	        echo "    make venv PYTHON=python3.12"; exit 1; \
+	    elif [ -n "$$old" ]; then echo "$$old; wanted is 3.11 or newer.  Type:"; package=python3.11-venv; \
+	    else echo "There is no Python 3.11 or newer.  Type:"; package=python3-venv; fi; \
 	    if [ "$$(uname -s)" = Darwin ]; then echo "    brew install python"; \
-	    else echo "    apt install python3-venv"; fi; \
+	    else echo "    apt install $$package"; fi; \
 	    exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$python; this takes a minute, once."; \

@@ -18,7 +18,7 @@ LAYERS = [
     {"wire"},
     {"interfaces"},
     {"hookspecs"},
-    {"settings", "codecs", "routing", "discovery", "builtin", "context"},
+    {"settings", "sockets", "codecs", "routing", "discovery", "builtin", "context"},
     {"plugins"},
     {"instances", "host"},
     {"client", "stream", "endpoint", "handlers", "serving"},
@@ -29,7 +29,7 @@ LAYERS = [
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # What a plugin may see of the core: the public names, and these.
-OPEN_TO_PLUGINS = {"__init__", "hookspecs", "interfaces", "model", "errors", "settings", "wire"}
+OPEN_TO_PLUGINS = {"__init__", "hookspecs", "interfaces", "model", "errors", "settings", "sockets", "wire"}
 
 
 def sources(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -421,6 +422,36 @@ def test_ctrl_c_ends_a_call_and_a_worker(shell: Shell):
         worker.send_signal(signal.SIGINT)
         worker.communicate(timeout=30)
     assert worker.returncode == 0
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT], ids=["after SIGTERM", "after SIGINT"])
+@pytest.mark.parametrize(
+    ("second", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_second_signal_ends_a_worker_that_drains(
+    shell: Shell, first: signal.Signals, second: signal.Signals, status: int
+):
+    shell.env["DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT"] = "60"
+    worker = shell.start("serve", "my_worker:stubborn", PATH)
+    caller = shell.start("call", PATH, "{}")
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "1\n"
+        worker.send_signal(first)
+        registered = shell.folder / "kv" / "v1" / "instances"
+        limit = time.monotonic() + 20
+        while list(registered.iterdir()):  # it leaves discovery first
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        assert worker.poll() is None
+        worker.send_signal(second)
+        worker.communicate(timeout=10)
+        assert worker.returncode == status
+    finally:
+        for process in (worker, caller):
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.system

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from typing import Any
 
@@ -56,6 +57,27 @@ async def test_sends_during_the_connect_share_one_connection(transport: OpenTran
         await frontend.send(target, frame(), {}, NEVER)
         assert len(server.peers) == 1
         assert len(server.peer.seen(h2.events.RequestReceived)) == 21
+
+
+async def test_the_first_request_of_an_idle_connection_is_written_in_the_same_turn(
+    transport: OpenTransport,
+) -> None:
+    """It is in the peer's socket before the loop turns; a second one shares the turn's end with others."""
+    frontend = await transport()
+    async with PeerServer(acknowledge) as server:
+        target = target_of(server.url, frontend)
+        await frontend.send(target, frame(), {}, NEVER)
+        sock = server.peer.transport.get_extra_info("socket")
+        await until(lambda: not _has_come(sock))
+        await asyncio.sleep(0.02)
+        first = frontend.send(target, frame(), {}, NEVER)
+        assert _has_come(sock, within=1)
+        await asyncio.gather(first, frontend.send(target, frame(), {}, NEVER))
+
+
+def _has_come(sock: Any, within: float = 0) -> bool:
+    """Whether there is something to read, looked up without the loop."""
+    return bool(select.select([sock.fileno()], [], [], within)[0])
 
 
 async def test_the_ack_is_the_head_of_the_202(transport: OpenTransport) -> None:

@@ -60,6 +60,7 @@ def test_each_setting_is_honoured() -> None:
         ("DYN_HTTP_RPC_ROOT_PATH", "v1"),
         ("DYN_HTTP_RPC_ADVERTISE_HOST", "0.0.0.0"),
         ("DYN_HTTP_RPC_ADVERTISE_HOST", "[::]"),
+        ("DYN_HTTP_RPC_ADVERTISE_HOST", "0"),
         ("DYN_HTTP_REQUEST_TIMEOUT", "0"),
         ("DYN_HTTP2_POOL_MAX_IDLE_PER_HOST", "0"),
         ("DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS", "-1"),
@@ -82,6 +83,7 @@ def test_a_wrong_setting_names_its_variable(variable: str, value: str) -> None:
         ({"http_tcp": {"tcp_endpoint": "x:1"}, "http": "http://h:1/p"}, "h:1", "/p"),
         ({"http_tcp": {"http_endpoint": "http://0.0.0.0:81/p"}}, "127.0.0.1:81", "/p"),
         ({"http_tcp": {"http_endpoint": "http://[::]:81/p"}}, "127.0.0.1:81", "/p"),
+        ({"http_tcp": {"http_endpoint": "http://0:81/p"}}, "127.0.0.1:81", "/p"),
     ],
 )
 async def test_targets(record: Any, address: str, path: str, transport: OpenTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ async def count(request: dict[str, Any]):
         if "pause" in request:
             await asyncio.sleep(request["pause"])
         yield {"i": i, "padding": padding} if padding else i
+
+
+async def freeze(request: dict[str, Any]):
+    """Holds up the worker's event loop, as computing would."""
+    yield "freezing"
+    await asyncio.sleep(0.05)  # the item goes out first
+    time.sleep(request["seconds"])
+    yield "awake"
 
 
 async def context(request: Any, context: Context):

@@ -17,6 +17,7 @@ import reqplane
 from fleet import PATH, Fleet
 from memory_planes import eventually
 from reqplane import DeadlineExceeded, NoInstances, StreamBroken
+from reqplane.sockets import split_address
 
 pytestmark = pytest.mark.system
 
@@ -61,14 +62,12 @@ async def test_64_calls_to_one_worker_share_one_response_connection(fleet: Fleet
     async with fleet.client() as client:
         calls = [asyncio.ensure_future(collect(client.generate({"n": 50, "pause": 0.01}))) for _ in range(64)]
         await asyncio.sleep(0.3)
-        address = client.calling.response.advertised
-        lines = subprocess.run(
-            ["ss", "-Htn", "state", "established", f"src {address}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        assert len(lines) == 1
+        _, port = split_address(client.calling.response.advertised)
+        connections = psutil.Process().net_connections("tcp")
+        ours = [
+            one for one in connections if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+        ]
+        assert len(ours) == 1
         assert await asyncio.gather(*calls) == [list(range(50))] * 64
     assert worker.poll() is None
 
@@ -116,6 +115,18 @@ async def test_a_worker_killed_in_mid_stream_breaks_its_streams_and_no_others(fl
         await eventually(lambda: not client.instances(), within=5)
         with pytest.raises(NoInstances):
             await collect(client.generate({"n": 1}))
+
+
+async def test_a_worker_whose_loop_stands_still_keeps_its_place(fleet: Fleet) -> None:
+    """The handler blocks for longer than the TTL."""
+    fleet.env["DYN_FILE_TTL"] = "1"
+    fleet.start("freeze")
+    async with fleet.client() as client:
+        call = asyncio.ensure_future(collect(client.generate({"seconds": 2.2})))
+        while not call.done():
+            assert client.instance_ids() == [0]
+            await asyncio.sleep(0.02)
+        assert call.result() == ["freezing", "awake"]
 
 
 async def test_calls_go_on_while_a_worker_is_killed(fleet: Fleet) -> None:

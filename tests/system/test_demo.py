@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
+from reqplane.demo.ngram import NgramModel
+from reqplane.demo.show import show
 
 DEMO = f"{sys.executable} -m reqplane demo"
 SUMMARY = re.compile(
@@ -80,6 +82,25 @@ def test_it_leaves_nothing_behind(shown: Run):
 def test_the_readme_shows_such_a_summary(readme: Any):
     (line,) = readme.under("Start", "text")
     assert SUMMARY.fullmatch(line.strip())
+
+
+async def test_a_wrong_token_is_told_by_the_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The frontend expects another story than the one that the workers have learnt."""
+    other = NgramModel.train("The keeper of the light sleeps at night; when the storm came he slept on.")
+    monkeypatch.setattr("reqplane.demo.show.language_model", lambda: other)
+    monkeypatch.setattr("reqplane.demo.show._BUSY", 3)
+    monkeypatch.setattr("reqplane.demo.show._AFTER", 3)
+    monkeypatch.setenv("DYN_FILE_KV", str(tmp_path))
+    chosen = {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
+    chosen |= {"DYN_HTTP_RPC_HOST": "127.0.0.1", "DYN_HTTP_RPC_PORT": "0"}
+    chosen |= {"DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1"}
+    assert await show(chosen) == 1
+    summary = SUMMARY.fullmatch(capsys.readouterr().out.splitlines()[-1])
+    assert summary is not None
+    assert int(summary.groups()[0]) > 0
+    assert summary.groups()[2].startswith("FAILED: request ")
 
 
 def test_what_it_says_to_type_works(shown: Run, processes: Any):

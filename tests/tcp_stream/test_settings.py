@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
@@ -37,7 +40,7 @@ def busy() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-async def test_the_first_free_port_from_9000_up(transport: OpenTransport, monkeypatch: pytest.MonkeyPatch):
+async def test_the_first_free_port_from_9000_up(transport: OpenTransport):
     with ExitStack() as taken:
         for port in (9000, 9001):
             with suppress(OSError):  # somebody else has it: as good
@@ -45,6 +48,30 @@ async def test_the_first_free_port_from_9000_up(transport: OpenTransport, monkey
         first, second = await transport({PORT: ""}), await transport({PORT: ""})
         await asyncio.gather(first.listen(), second.listen(), first.listen())
         assert 9001 < port_of(first) < port_of(second) < 9100
+
+
+async def test_the_first_port_is_9000_itself(transport: OpenTransport, monkeypatch: pytest.MonkeyPatch):
+    """Whatever this machine's ports are used for: the system is asked for them in this order."""
+    asked: list[int] = []
+    free = {9000}
+    bind = socket.socket.bind
+
+    def scripted(self: socket.socket, address: tuple[str, int]) -> None:
+        asked.append(address[1])
+        if address[1] not in free:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        bind(self, (address[0], 0))
+
+    monkeypatch.setattr(socket.socket, "bind", scripted)
+    await (await transport({PORT: ""})).listen()
+    assert asked == [9000]
+    asked.clear()
+    free = {9003}
+    await (await transport({PORT: ""})).listen()
+    assert asked == [9000, 9001, 9002, 9003]
+
+
+async def test_none_is_free(transport: OpenTransport, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reqplane_tcp_stream.transport, "FIRST_PORT", 65536)
     ((variable, _, problem),) = await wrong(await transport({PORT: ""}))
     assert variable == PORT
@@ -68,6 +95,8 @@ async def test_an_exact_port_that_is_busy(transport: OpenTransport, busy: int):
     ((variable, value, problem),) = await wrong(await transport({PORT: str(busy)}))
     assert (variable, value) == (PORT, str(busy))
     assert "0 for any free one" in problem
+    if sys.platform == "linux":
+        assert f"process {os.getpid()} (" in problem
 
 
 async def test_an_exact_port_is_free_again_after_the_end(transport: OpenTransport, busy: int):
@@ -96,7 +125,9 @@ async def test_a_host_that_nobody_knows(transport: OpenTransport, monkeypatch: p
     one = await transport({HOST: "nowhere.invalid", PORT: port})
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     problems = await wrong(one)
-    assert problems == [(HOST, "nowhere.invalid", "Name or service not known")]
+    ((variable, value, problem),) = problems
+    assert (variable, value) == (HOST, "nowhere.invalid")
+    assert "Name or service not known" in problem
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
@@ -129,7 +160,14 @@ async def test_the_advertised_host_may_be_another(transport: OpenTransport):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [(PORT, "http"), (PORT, "65536"), (HOST, "http://x"), (ADVERTISE, "a b")]
+    ("variable", "value"),
+    [
+        (PORT, "http"),
+        (PORT, "65536"),
+        (HOST, "http://x"),
+        (ADVERTISE, "a b"),
+        *((ADVERTISE, wildcard) for wildcard in ("0.0.0.0", "::", "0")),
+    ],
 )
 async def test_values_that_cannot_be_read(transport: OpenTransport, variable: str, value: str):
     with pytest.raises(SettingsError, match=variable):

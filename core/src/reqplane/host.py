@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import secrets
@@ -13,6 +12,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Literal
 
 from reqplane.model import Limits, Load
+from reqplane.settings import is_wildcard
 from reqplane.timers import TimerWheel
 
 log = logging.getLogger("reqplane")
@@ -48,7 +48,7 @@ class RuntimeHost:
 
     def advertise(self, bind_host: str, toward: str = "") -> str:
         """The address to tell others for a listener bound to `bind_host`."""
-        if not _is_wildcard(bind_host):
+        if not is_wildcard(bind_host):
             return bind_host
         address = _route_to(toward or _SOMEWHERE)
         if address is None:
@@ -72,13 +72,6 @@ class RuntimeHost:
         self.timers.close()
 
 
-def _is_wildcard(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
 def _route_to(toward: str) -> str | None:
     """The local address of a UDP socket connected toward a host; nothing is sent."""
     try:
@@ -88,4 +81,4 @@ def _route_to(toward: str) -> str | None:
             found: str = probe.getsockname()[0]
     except OSError:
         return None
-    return None if _is_wildcard(found) else found
+    return None if is_wildcard(found) else found

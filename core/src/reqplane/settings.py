@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
@@ -35,33 +37,6 @@ def setting(variable: str, *, default: T, parse: Callable[[str], T], secret: boo
 def settings_class(cls: type[T]) -> type[T]:
     """A frozen, slotted dataclass of settings."""
     return dataclass(frozen=True, slots=True)(cls)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One setting as it stands: for `doctor` and the documents."""
-
-    variable: str
-    value: Any
-    default: Any
-    is_set: bool
-    secret: bool
-
-
-def describe_settings(cls: type[Any], env: Mapping[str, str]) -> list[Found]:
-    """Every setting of a class, with its value in `env`; SettingsError as `load`."""
-    (loaded,) = load_all([cls], env)
-    return [
-        Found(
-            field.metadata["variable"],
-            getattr(loaded, field.name),
-            field.default,
-            bool(env.get(field.metadata["variable"], "").strip()),
-            field.metadata["secret"],
-        )
-        for field in dataclasses.fields(cls)
-        if "variable" in field.metadata
-    ]
 
 
 def load(cls: type[T], env: Mapping[str, str]) -> T:
@@ -174,6 +149,26 @@ def host(raw: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare):
         raise ValueError("wanted a host name or an IP address, without scheme and port")
     return bare
+
+
+def reachable_host(raw: str) -> str:
+    """A host that others can connect to."""
+    parsed = host(raw)
+    if is_wildcard(parsed):
+        raise ValueError("wanted an address that others can connect to, not a wildcard")
+    return parsed
+
+
+_UNSPECIFIED = (bytes(16), bytes(10) + b"\xff\xff" + bytes(4))  # :: and ::ffff:0.0.0.0
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a host is "every address of this machine": fine to listen on, nothing to connect to."""
+    with suppress(OSError):  # also "0", "0x0" and "0.0", which the system reads as 0.0.0.0
+        return socket.inet_aton(host) == bytes(4)
+    with suppress(OSError):
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0]) in _UNSPECIFIED
+    return False
 
 
 def root_path(raw: str) -> str:

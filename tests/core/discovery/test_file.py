@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from core.discovery.world import GENEROUS, FakeHost, Opener, Watcher, eventually, our_threads, record
@@ -143,6 +144,31 @@ async def test_the_default_folder_is_made(tmp_path: Path, monkeypatch: pytest.Mo
     assert mode(tmp_path / f"reqplane-{os.getuid()}") == 0o700
 
 
+async def test_the_default_folder_is_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = tmp_path / f"reqplane-{os.getuid()}"
+    ours.mkdir()
+    ours.chmod(0o777)
+    discovery = await FileDiscovery.open(FakeHost({}))
+    await discovery.aclose()
+    assert mode(ours) == 0o700
+
+
+async def test_a_folder_that_was_named_keeps_its_mode(opened: Opener, folder: Path) -> None:
+    """Users of several accounts may share it."""
+    folder.mkdir()
+    folder.chmod(0o770)
+    await opened()
+    assert mode(folder) == 0o770
+
+
+async def test_it_says_where_it_looks(opened: Opener, folder: Path) -> None:
+    assert (await opened()).where == f"the folder {folder}"
+    assert (await opened("mem")).where == "this process"
+
+
 async def test_forgotten_drafts_are_swept(opened: Opener, folder: Path) -> None:
     await opened()
     for name, age in (("old", 7200), ("new", 0)):
@@ -251,6 +277,29 @@ async def test_a_cancelled_reservation_is_given_back(opened: Opener) -> None:
         reserving.cancel()
         await asyncio.gather(reserving, return_exceptions=True)
     assert (await discovery.reserve(GENERATE, 1)).instance_id == 0
+
+
+async def test_a_record_is_touched_every_third_of_the_ttl(
+    opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from how long the heartbeat's thread wants to wait; it waits less here."""
+    waits: set[tuple[str, float | None]] = set()
+
+    class Hurried(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.add((threading.current_thread().name, timeout))
+            return super().wait(0.005)
+
+    hurried = SimpleNamespace(Event=Hurried, Thread=threading.Thread)
+    monkeypatch.setattr("reqplane.discovery.ticker.threading", hurried)
+    discovery = await opened(DYN_FILE_TTL="30")
+    registration = await discovery.reserve(GENERATE, 11)
+    await registration.publish(record(GENERATE, 0, 11))
+    there = folder / "v1" / "instances" / NAME
+    for _ in range(3):
+        aged(there, 20)
+        await eventually(lambda: time.time() - there.stat().st_mtime < 10)
+    assert waits == {("reqplane-file-beat", 10.0)}
 
 
 # ── losing a place ──────────────────────────────────────────────────────────────────────────────────

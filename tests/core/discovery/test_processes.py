@@ -153,17 +153,6 @@ async def test_a_frozen_worker_dies_at_its_ttl_and_may_come_back(
         await seen_by.until(lambda seen: seen.incarnations == {worker.incarnation})
 
 
-@pytest.mark.slow
-async def test_a_worker_whose_loop_stands_still_keeps_its_place(
-    opened: Opener, watching: Watcher, started: Starter
-) -> None:
-    seen = await watching(await opened(DYN_FILE_TTL="2"), GENERATE)
-    worker = await (await started("block", ttl=2)).ready()
-    await seen.until(lambda seen: seen.incarnations == {worker.incarnation})
-    await asyncio.sleep(5)
-    assert [change.up for change in seen.changes] == [True]
-
-
 async def test_twenty_processes_never_share_a_number(opened: Opener, started: Starter) -> None:
     frontend = await opened()
     watch = frontend.watch(None)  # so that there is a prober, too

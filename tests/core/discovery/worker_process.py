@@ -35,10 +35,7 @@ async def main(steps: list[str]) -> None:
             await registration.publish(record(GENERATE, registration.instance_id, host.incarnation, address))
     ready = {"id": registration.instance_id, "incarnation": host.incarnation, "at": time.time()}
     print(json.dumps(ready), flush=True)
-    if "block" in steps:
-        sys.stdin.readline()  # on the loop, so it stands still
-    else:
-        await asyncio.to_thread(sys.stdin.readline)
+    await asyncio.to_thread(sys.stdin.readline)
     await discovery.aclose()
 
 

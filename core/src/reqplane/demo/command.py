@@ -71,14 +71,25 @@ def _server(arguments: Any) -> int:
 
 async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
     async with reqplane.connect(env) as runtime:
-        if until_eof:  # whoever started us holds the other end, and is gone when it closes, however it went
-            asyncio.get_running_loop().add_reader(sys.stdin, runtime.shutdown)
+        if until_eof:
+            _leave_at_eof(runtime)
         try:
             await runtime.endpoint(PATH).serve_endpoint(handler(language_model()))
         except TimeoutError as error:
             print(f"reqplane: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _leave_at_eof(runtime: reqplane.DistributedRuntime) -> None:
+    """Whoever started us holds the other end of standard input; it closes when they go, however they go."""
+    loop = asyncio.get_running_loop()
+
+    def at_eof() -> None:
+        loop.remove_reader(sys.stdin)  # an end stays readable for ever
+        runtime.shutdown()
+
+    loop.add_reader(sys.stdin, at_eof)
 
 
 def _client(arguments: Any) -> int:

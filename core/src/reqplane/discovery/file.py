@@ -79,6 +79,7 @@ class FileDiscovery(Discovery):
         self._log = host.log
         self._ttl = settings.ttl
         self._folder = Folder(settings.path(), private=not settings.folder)
+        self.where = f"the folder {self._folder.path}"
         self._scan = Scan(self._folder, settings.ttl, host.log)
         self._watches: set[Watch] = set()
         self._listing_wanted = False

@@ -100,6 +100,7 @@ class MemoryDiscovery(Discovery):
     """All runtimes of one process that run on the same event loop see each other."""
 
     name = "mem"
+    where = "this process"
 
     def __init__(self) -> None:
         self.store = _stores.setdefault(asyncio.get_running_loop(), _Store())

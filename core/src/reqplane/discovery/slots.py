@@ -25,6 +25,7 @@ import fcntl
 import os
 import random
 import socket
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -58,7 +59,7 @@ class Folder:
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             if self._private:
-                self._check_owner()
+                self._keep_private()
             for folder in (self.records, self.locks, self._drafts):
                 os.makedirs(folder, exist_ok=True)
             os.close(os.open(self._clock, os.O_WRONLY | os.O_CREAT, 0o666))
@@ -68,14 +69,19 @@ class Folder:
                 f"set DYN_FILE_KV to a folder that this user can write to"
             ) from error
 
-    def _check_owner(self) -> None:
-        """In a temp directory anybody may have made the folder first, or a link in its place."""
+    def _keep_private(self) -> None:
+        """In a temp directory anybody may have made the folder first, or a link in its place.
+
+        One of our own that is open to others is closed: they could register workers in it.
+        """
         for owner in (os.lstat(self.path).st_uid, os.stat(self.path).st_uid):
             if owner != os.getuid():
                 raise DiscoveryUnavailable(
                     f"the discovery folder {self.path} belongs to user {owner}, not to this one "
                     f"({os.getuid()}); set DYN_FILE_KV to a folder of your own"
                 )
+        if stat.S_IMODE(os.stat(self.path).st_mode) & 0o077:
+            os.chmod(self.path, 0o700)
 
     def now(self) -> float:
         """The time by the clock that stamps the records.

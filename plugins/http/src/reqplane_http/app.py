@@ -13,6 +13,7 @@ from typing import Any
 from reqplane.errors import InvalidFrame, RequestRefused, WireError
 from reqplane.interfaces import Accept, Delivery, Host
 from reqplane.model import EndpointId, Peer
+from reqplane.sockets import host_and_port
 
 from reqplane_http import batch
 from reqplane_http.answers import CARRIED
@@ -213,7 +214,4 @@ def _is_batch(scope: Any) -> bool:
 
 
 def _peer(client: tuple[str, int] | None) -> Peer | None:
-    if client is None:
-        return None
-    address, port = client
-    return Peer(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    return None if client is None else Peer(host_and_port(*client))

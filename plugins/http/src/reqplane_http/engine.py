@@ -25,8 +25,6 @@ _CONFIG = H2Configuration(
 class Engine(H2Connection):
     """An H2Connection that leaves to its user what the user knows better, and forgets closed streams."""
 
-    MAX_CLOSED_STREAMS = 1000  # of 65 536: 3 MiB a connection
-
     def __init__(self) -> None:
         super().__init__(_CONFIG)
         self.encoder = self.blocks = BlockEncoder()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from reqplane.errors import describe
 from reqplane.interfaces import Host
+from reqplane.sockets import host_and_port
 
 from reqplane_http.connection import Connection
 from reqplane_http.exchange import Exchange
@@ -47,8 +48,7 @@ class Origin:
 
     @property
     def address(self) -> str:
-        host, port = self.place
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return host_and_port(*self.place)
 
     async def close(self) -> None:
         """Free everything; what is under way fails."""

@@ -21,11 +21,12 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
 from reqplane.model import Served
+from reqplane.sockets import host_and_port, listening_socket
 
 from reqplane_http.app import Application, Route, path_of
-from reqplane_http.bind import BACKLOG, bind
 from reqplane_http.settings import HttpSettings
 
+_BACKLOG = 4096
 _CLOSE_LIMIT = 2.0  # seconds for each step of the close
 
 
@@ -61,13 +62,20 @@ class HttpServer:
         self._connections: set[asyncio.Task[Any]] = set()
         self._accepting: asyncio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
-        self.origin = f"http://{_bracketed(settings.advertise_host or host.advertise(settings.host))}:{port}"
+        advertised = settings.advertise_host or host.advertise(settings.host)
+        self.origin = f"http://{host_and_port(advertised, port)}"
         self.root = settings.root_path
 
     @classmethod
     async def open(cls, host: Host, settings: HttpSettings) -> HttpServer:
         """Bind and serve.  SettingsError if the address can't be used."""
-        listener = await bind(settings.host, settings.port)
+        listener = await listening_socket(
+            settings.host,
+            settings.port,
+            host_variable="DYN_HTTP_RPC_HOST",
+            port_variable="DYN_HTTP_RPC_PORT",
+            backlog=_BACKLOG,
+        )
         port: int = listener.getsockname()[1]
         try:
             server = cls(host, settings, port)
@@ -75,11 +83,11 @@ class HttpServer:
         except BaseException:
             listener.close()
             raise
-        host.log.info("Starting HTTP endpoint server on %s:%s", _bracketed(settings.host), port)
+        host.log.info("Starting HTTP endpoint server on %s", host_and_port(settings.host, port))
         return server
 
     async def _start(self, listener: socket.socket) -> None:
-        self._accepting = await asyncio.start_server(self._serve, sock=listener, backlog=BACKLOG)
+        self._accepting = await asyncio.start_server(self._serve, sock=listener, backlog=_BACKLOG)
 
     def listen(self, served: Served, accept: Accept) -> HttpListener:
         """Serve one more endpoint."""
@@ -160,7 +168,3 @@ async def _within_limit(work: Coroutine[Any, Any, None]) -> None:
     """Wait for it, but not for a peer that does not read what it is sent."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(work, _CLOSE_LIMIT)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

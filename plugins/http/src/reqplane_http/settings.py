@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from reqplane.settings import at_least, host, port, root_path, seconds, setting, settings_class
-
-WILDCARDS = frozenset({"0.0.0.0", "::"})
-"""Hosts that mean "every address of this machine": fine to bind to, nothing to connect to."""
-
-
-def reachable_host(raw: str) -> str:
-    """A host that others can connect to."""
-    parsed = host(raw)
-    if parsed in WILDCARDS:
-        raise ValueError("wanted an address that others can connect to, not a wildcard")
-    return parsed
+from reqplane.settings import (
+    at_least,
+    host,
+    port,
+    reachable_host,
+    root_path,
+    seconds,
+    setting,
+    settings_class,
+)
 
 
 @settings_class

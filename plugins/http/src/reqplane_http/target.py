@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from reqplane.settings import is_wildcard
+from reqplane.sockets import host_and_port
+
 from reqplane_http.blocks import target_block
 from reqplane_http.lane import Lane
-from reqplane_http.settings import WILDCARDS
 
 
 class Target:
@@ -19,7 +21,7 @@ class Target:
     def __init__(self, host: str, port: int, path: str) -> None:
         self.origin = (host, port)
         self.path = path
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = host_and_port(host, port)
         self.block = target_block(self.address, path)
         self.lane: Lane | None = None
         """Where its frames gather; None: it takes one frame a POST."""
@@ -56,6 +58,6 @@ def parse_target(url: str, instead_of_wildcard: str) -> Target | None:
         return None
     if parts.scheme != "http" or not host or not port or not parts.path.startswith("/"):
         return None
-    if host in WILDCARDS:
-        host = "127.0.0.1" if instead_of_wildcard in WILDCARDS else instead_of_wildcard
+    if is_wildcard(host):
+        host = "127.0.0.1" if is_wildcard(instead_of_wildcard) else instead_of_wildcard
     return Target(host, port, f"{parts.path}?{parts.query}" if parts.query else parts.path)

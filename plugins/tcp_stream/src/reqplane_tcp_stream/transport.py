@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from typing import Self
 
-from reqplane.errors import SettingsError, describe
 from reqplane.interfaces import Host, ResponseTransport
 from reqplane.model import ConnectionInfo, Control, Load
 from reqplane.settings import load
+from reqplane.sockets import first_free_socket, host_and_port, listening_socket
 
 from reqplane_tcp_stream.connection import close_all
 from reqplane_tcp_stream.frontend import FrontendConnection, PendingTcpStream, Subjects
@@ -51,11 +50,15 @@ class TcpStreamTransport(ResponseTransport):
         async with self._opening:
             if self._server is not None:
                 return
-            sock = _bind(self._settings)
+            sock = await _listener(self._settings)
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG)
+            try:
+                self._server = await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG)
+            except BaseException:
+                sock.close()
+                raise
         address = self._settings.advertise_host or self._host.advertise(self._settings.bind_host)
-        self.advertised = f"[{address}]:{_port(sock)}" if ":" in address else f"{address}:{_port(sock)}"
+        self.advertised = host_and_port(address, sock.getsockname()[1])
         self._subjects.address = self.advertised
 
     def _accept(self) -> FrontendConnection:
@@ -101,43 +104,12 @@ class TcpStreamTransport(ResponseTransport):
             await self._server.wait_closed()
 
 
-def _port(sock: socket.socket) -> int:
-    return sock.getsockname()[1]
-
-
-def _bind(settings: TcpStreamSettings) -> socket.socket:
+async def _listener(settings: TcpStreamSettings) -> socket.socket:
     """The listener's socket; SettingsError names the variable of an address that can't be used."""
-    wanted = settings.bind_port
-    for port in range(FIRST_PORT, 65536) if wanted is None else (wanted,):
-        try:
-            return _bound(settings.bind_host, port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: of names like "a..b"
-            if getattr(error, "errno", None) not in (errno.EADDRINUSE, errno.EACCES):
-                raise _bad_host(settings.bind_host, error) from error
-            if wanted is not None:
-                raise _bad_port(wanted, error) from error
-    raise SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", "", f"no port from {FIRST_PORT} up is free")])
-
-
-def _bad_host(host: str, error: Exception) -> SettingsError:
-    return SettingsError([("DYN_TCP_RESPONSE_STREAM_HOST", host, describe(error))])
-
-
-def _bad_port(port: int, error: Exception) -> SettingsError:
-    problem = f"{describe(error)}; set another port, 0 for any free one, or leave it unset for 9000 and up"
-    return SettingsError([("DYN_TCP_RESPONSE_STREAM_PORT", str(port), problem)])
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that of two processes only one has the port."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    variables = {
+        "host_variable": "DYN_TCP_RESPONSE_STREAM_HOST",
+        "port_variable": "DYN_TCP_RESPONSE_STREAM_PORT",
+    }
+    if settings.bind_port is None:
+        return await first_free_socket(settings.bind_host, FIRST_PORT, backlog=_BACKLOG, **variables)
+    return await listening_socket(settings.bind_host, settings.bind_port, backlog=_BACKLOG, **variables)

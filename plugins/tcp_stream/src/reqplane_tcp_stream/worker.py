@@ -9,6 +9,7 @@ from typing import TypeAlias
 from reqplane.errors import CannotConnect, WireError, describe
 from reqplane.interfaces import HomeStream, Host
 from reqplane.model import ConnectionInfo, Control, Load
+from reqplane.sockets import split_address
 from reqplane.wire import shared
 from reqplane.wire.frame import take_first
 
@@ -246,7 +247,7 @@ class HomeConnections:
     async def _dial(self, key: Key) -> WorkerConnection:
         connection = WorkerConnection(self._host, key, self._gone)
         try:
-            host, port = _host_and_port(key[0])
+            host, port = split_address(key[0])
             async with asyncio.timeout(_CONNECT_TIME):
                 await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
                 await connection.welcomed
@@ -283,16 +284,6 @@ class HomeConnections:
 
 def _cannot(address: str, problem: str) -> CannotConnect:
     return CannotConnect(problem, address=address, transport="tcp_stream")
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Take apart host:port or [v6]:port."""
-    host, _, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
-        raise ValueError("wanted host:port or [address]:port")
-    return host, int(port)
 
 
 def _retrieve(task: asyncio.Task[WorkerConnection]) -> None:

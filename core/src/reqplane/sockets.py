@@ -1,0 +1,155 @@
+"""Listening sockets, and how addresses are written: the same for every plane.
+
+Where an address can't be used, the error names the variable to change and, as far as the system tells,
+the process that is in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from typing import Any
+
+from reqplane.errors import SettingsError, describe
+
+_LISTENING = "0A"  # the state's name in /proc/net/tcp
+
+
+async def listening_socket(
+    host: str, port: int, *, host_variable: str, port_variable: str, backlog: int
+) -> socket.socket:
+    """A socket that listens on host:port; port 0 is any free one.
+
+    SettingsError names the variable that is wrong.
+    """
+    found = await _look_up(host, host_variable)
+    try:
+        return _bound(found, port, backlog)
+    except OSError as error:
+        raise _explain(host, port, host_variable, port_variable, error) from error
+
+
+async def first_free_socket(
+    host: str, first_port: int, *, host_variable: str, port_variable: str, backlog: int
+) -> socket.socket:
+    """The same on the first free port from `first_port` up."""
+    found = await _look_up(host, host_variable)
+    for port in range(first_port, 65536):
+        try:
+            return _bound(found, port, backlog)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise _bad_host(host, host_variable, error) from error
+    raise SettingsError([(port_variable, "", f"no port from {first_port} up is free")])
+
+
+# ── how an address is written ───────────────────────────────────────────────────────────────────────
+
+
+def host_and_port(host: str, port: int) -> str:
+    """host:port, or [v6]:port."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Take apart host:port or [v6]:port; ValueError if it is neither."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise ValueError("wanted host:port or [address]:port")
+    return host, int(port)
+
+
+# ── listening ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _look_up(host: str, variable: str) -> Any:
+    """What getaddrinfo says first of a host; an IP address needs no thread to look it up."""
+    with contextlib.suppress(OSError, UnicodeError):
+        return socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+    loop = asyncio.get_running_loop()
+    try:
+        return (await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))[0]
+    except (OSError, UnicodeError) as error:  # UnicodeError: of names like "a..b"
+        raise _bad_host(host, variable, error) from error
+
+
+def _bound(found: Any, port: int, backlog: int) -> socket.socket:
+    """It listens at once, so that of two processes only one has the port."""
+    family, kind, protocol, _, (address, _, *scope) = found
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address == "::":
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((address, port, *scope))
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(host: str, port: int, host_variable: str, port_variable: str, error: OSError) -> SettingsError:
+    where = host_and_port(host, port)
+    if error.errno == errno.EADDRINUSE:
+        problem = (
+            f"the address {where} is taken by {_holder_of(port) or 'another process'}; "
+            f"choose another port, or 0 for any free one"
+        )
+    elif error.errno == errno.EACCES:
+        problem = f"may not listen on {where}; choose a port above 1023, or 0 for any free one"
+    else:
+        return _bad_host(host, host_variable, error)
+    return SettingsError([(port_variable, str(port), problem)])
+
+
+def _bad_host(host: str, variable: str, error: Exception) -> SettingsError:
+    problem = f"can't listen there ({describe(error)}); wanted an address of this machine, or 0.0.0.0"
+    return SettingsError([(variable, host, problem)])
+
+
+# ── who is in the way ───────────────────────────────────────────────────────────────────────────────
+
+
+def _holder_of(port: int) -> str | None:
+    """Which process listens on `port`, as far as /proc tells this user."""
+    inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    if not inodes:
+        return None
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if _owns_one_of(pid, inodes):
+            return f"process {pid} ({_command(pid)})"
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    inodes: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as lines:
+            for line in lines:
+                fields = line.split()
+                if fields[3] == _LISTENING and fields[1].endswith(f":{port:04X}"):
+                    inodes.add(fields[9])
+    return inodes
+
+
+def _owns_one_of(pid: str, sockets: set[str]) -> bool:
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):  # another user's process, or one that has just ended
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"{folder}/{descriptor}") in sockets:
+                    return True
+    return False
+
+
+def _command(pid: str) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().replace(b"\0", b" ").decode(errors="replace").strip()[:80]
+    return "ended"
