@@ -467,3 +467,19 @@ def test_a_handler_that_does_not_end_is_told_by_the_status(shell: Shell):
     assert "drain time ran out" in log
     caller.communicate(timeout=30)
     assert caller.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "words"),
+    [
+        ("call a.b.c - <&-", 2, "the request is not JSON"),
+        ("plugins >&-", 0, ""),
+        ("plugins >/dev/full", 1, "the output can't be written"),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_traceback(shell: str, status: int, words: str):
+    env = {**os.environ, "DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "mem"}
+    command = f"exec {sys.executable} -m reqplane {shell}"
+    found = subprocess.run(["sh", "-c", command], env=env, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, words in found.stderr) == (status, True), found.stderr
+    assert "Traceback" not in found.stderr

@@ -49,7 +49,7 @@ class Endless:
                 i += 1
                 await asyncio.sleep(self.pause)
             self.ended.append("stopped")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
             self.ended.append("cancelled")
             raise
 
@@ -184,6 +184,54 @@ async def test_a_handler_that_raises(fleet, after: int) -> None:
     assert "Traceback" not in str(caught.value)
     with pytest.raises(HandlerFailed):  # it does not look complete the second time either
         await collect(stream)
+
+
+class Panic(BaseException):
+    """What some extension modules raise."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def raising(error: BaseException):
+    yield 1
+    raise error
+
+
+def raising_in_a_thread(error: BaseException):
+    yield 1
+    raise error
+
+
+OWN = [SystemExit(3), Panic("p"), GeneratorExit(), asyncio.CancelledError("own"), Unprintable()]
+
+
+@pytest.mark.parametrize("error", OWN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", [raising, raising_in_a_thread])
+async def test_whatever_a_handler_raises_fails_its_own_request_only(fleet, kind, error) -> None:
+    def in_a_thread(request):
+        yield from kind(error)
+
+    async def on_the_loop(request):
+        async for item in kind(error):
+            yield item
+
+    fleet.add(in_a_thread if kind is raising_in_a_thread else on_the_loop)
+    fleet.add(count)
+    client = fleet.client()
+    with pytest.raises(HandlerFailed) as caught:
+        await asyncio.wait_for(collect(client.direct({}, 0)), 5)
+    assert caught.value.items_received == 1
+    assert await collect(client.direct({"n": 2}, 1)) == [0, 1]
+
+
+async def test_a_request_that_the_worker_cannot_decode_is_a_payload_error(fleet) -> None:
+    fleet.add(count)
+    with pytest.raises(PayloadError, match="the request") as caught:
+        await collect(fleet.client().generate({(1, 2): 3}))  # msgpack can say it, Python can't hold it
+    assert caught.value.index is None
 
 
 @pytest.mark.parametrize("value", [2**64, object(), "\ud800"])

@@ -19,6 +19,7 @@ from reqplane.model import NEVER, EndpointId, Served
 from reqplane_http.transport import HttpTransport
 
 from .conftest import ENDPOINT, OpenTransport, StartWorker, Worker, frame, opened, target_of
+from .scripted import until
 
 OTHER = EndpointId("default", "backend", "other")
 
@@ -287,7 +288,7 @@ async def test_a_connection_that_ends_badly_is_one_line_in_the_log(
     async def fail(*_: object) -> None:
         raise KeyError(5)
 
-    monkeypatch.setattr(reqplane_http.server, "TCPServer", fail)
+    monkeypatch.setattr(reqplane_http.server, "_Connection", fail)
     here = await worker()
     reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
     assert await reader.read() == b""
@@ -295,3 +296,16 @@ async def test_a_connection_that_ends_badly_is_one_line_in_the_log(
     await writer.wait_closed()
     assert "ended badly: KeyError(5)" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_a_connection_that_only_connects_costs_nothing_afterwards(worker: StartWorker) -> None:
+    here = await worker()
+    server = here.transport._server
+    assert server is not None
+    for sent in (b"", b"POST / HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write(sent)
+            writer.close()
+            await writer.wait_closed()
+    await until(lambda: not server._connections)

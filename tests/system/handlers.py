@@ -51,6 +51,6 @@ async def marked(request: dict[str, Any], context: Context):
             i += 1
             await asyncio.sleep(request.get("pause", 0.005))
         mark.write_text("stopped")
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
         mark.write_text("cancelled")
         raise

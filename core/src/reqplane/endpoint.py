@@ -30,7 +30,6 @@ from reqplane.handlers import Handler
 from reqplane.interfaces import Delivery, HomeStream, Observer, PayloadCodec, ResponseTransport, Timers
 from reqplane.model import Body, Control, EndpointId
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
-from reqplane.wire.failure import error_text
 from reqplane.wire.frame import split
 from reqplane.wire.request import RequestHead, decode_head
 from reqplane.wire.trace import INSTANCE, carried
@@ -154,6 +153,9 @@ class ServedEndpoint:
         except Exception:
             home.abort()
             log.exception("request %s could not be answered", head.request_id)
+        except BaseException:  # Ctrl-C
+            home.abort()
+            raise
         finally:
             if deadline is not None:
                 deadline.cancel()
@@ -168,27 +170,25 @@ class ServedEndpoint:
         return dialect
 
     async def _run(self, home: HomeStream, dialect: Dialect, body: Body, context: Context) -> None:
+        home.prologue(None)
         try:
             request = dialect.decode(body)
         except PayloadError as error:
-            home.prologue(error_text(error))
+            home.write(dialect.failure(error, uncarried=True), annotated=True)
+            home.end(dialect.end())
             return
-        home.prologue(None)
         for observer in self._answering.observers:
             observer.handler_started(context.id, self.endpoint)
         sent = _Sent()
         failure: BaseException | None = None
         try:
             await self._stream(home, dialect, request, context, sent)
-        except Exception as error:
+        except BaseException as error:
             failure = error
-            log.warning(
-                "request %s: the handler failed after %d items", context.id, sent.items, exc_info=True
-            )
+            if _is_ours(error):
+                raise
+            log.warning("request %s: the handler failed", context.id, exc_info=True)
             home.write(dialect.failure(error), annotated=True)
-        except asyncio.CancelledError as error:
-            failure = error
-            raise
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
@@ -207,8 +207,8 @@ class ServedEndpoint:
                 if budget <= 0:
                     await asyncio.sleep(0)
                     budget = _BURST
-                    if context.is_killed():
-                        raise asyncio.CancelledError
+                    if context.is_killed():  # and the handler has swallowed its cancellation
+                        return
                 try:
                     body = encode(item)
                     more = write(body)
@@ -225,6 +225,17 @@ class ServedEndpoint:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it was thrown into the handler from outside: we cancelled it, or somebody pressed Ctrl-C.
+
+    Anything else is the handler's own failure, SystemExit too: one request must not end the worker.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt)
 
 
 class _Sent:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -400,6 +401,7 @@ class LeaseLost(DiscoveryError):
 
 def describe(error: BaseException) -> str:
     """A foreign error in a few words, the same for the same cause; never empty."""
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+    resolver = isinstance(error, socket.gaierror)  # has numbers of its own
+    if isinstance(error, OSError) and not resolver and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

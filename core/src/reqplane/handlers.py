@@ -145,8 +145,12 @@ class _Pump:
                 if self._left:
                     self._items.close()
                     return
-        except BaseException as error:
+        except Exception as error:
             self._hand_over(_Raised(error))
+        except BaseException as error:  # it ends this thread's generator, not the event loop
+            failure = RuntimeError(f"the generator raised {error!r}")
+            failure.__cause__ = error
+            self._hand_over(_Raised(failure))
         else:
             self._hand_over(_END)
 
@@ -158,7 +162,7 @@ class _Pump:
 class _Raised:
     """What a generator raised, on its way to the event loop."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
 
 

@@ -437,7 +437,11 @@ class Stream:
                 for part in self._batch:
                     kind = type(part)
                     if kind is bytes or kind is bytearray:
-                        value = decode(part)
+                        try:
+                            value = decode(part)
+                        except PayloadError as error:
+                            error.index = self.items_received
+                            raise
                         self.items_received += 1
                         yield value
                     elif (item := self._rare(part)) is not _NOTHING:
@@ -450,8 +454,6 @@ class Stream:
 
     def _left(self, error: BaseException) -> None:
         """The loop over the items ends by an error of ours, or because its body is left."""
-        if isinstance(error, PayloadError) and error.index is None:
-            error.index = self.items_received
         if isinstance(error, ReqplaneError):
             self._finish(self._locate(error, self._worker), "failed")
         elif not self._held:

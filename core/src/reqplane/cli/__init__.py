@@ -16,12 +16,12 @@ from io import TextIOWrapper
 from reqplane.cli import call, plugins, serve
 from reqplane.cli.arguments import UsageError
 from reqplane.demo import command as demo
-from reqplane.errors import PluginError, ReqplaneError, SettingsError
+from reqplane.errors import PluginError, ReqplaneError, SettingsError, describe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
-    _write_utf8()
+    _mend_streams()
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
+    except OSError as error:
+        _discard_output()
+        return _complain(f"the output can't be written: {describe(error)}", 1)
     return status
 
 
@@ -65,8 +68,18 @@ def _complain(reason: str, status: int) -> int:
     return status
 
 
-def _write_utf8() -> None:
-    """JSON is UTF-8, whatever the terminal's language."""
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _mend_streams() -> None:
+    """JSON is UTF-8, whatever the terminal's language; and a stream that was closed is an empty one."""
+    if not sys.stdin:
+        sys.stdin = open(os.devnull)  # noqa: SIM115  (stays open as long as we run)
+    if not sys.stdout:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if not sys.stderr:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -175,8 +175,10 @@ async def _kill_one(
     os.kill(victim.pid, signal.SIGKILL)
     await asyncio.gather(*busy)
     print(f"{tally.cut_off} callers were told that their stream broke; no short answer looked complete.")
+    wrong = len(tally.wrong)
     await asyncio.gather(*(_afterwards(client, seed, model, tally) for seed in range(_AFTER)))
-    print(f"{_AFTER} more requests after that: {_AFTER - len(tally.wrong)} whole and right.\n")
+    right = _AFTER - (len(tally.wrong) - wrong)
+    print(f"{_AFTER} more requests after that: {right} whole and right.\n")
 
 
 async def _under_fire(client: Client, seed: int, model: NgramModel, tally: Tally) -> None:

@@ -49,10 +49,13 @@ class Dialect:
         """An item with more than data."""
         return self.encode(dict(members))
 
-    def failure(self, error: BaseException) -> bytes:
-        """The item that tells of a handler's exception, whatever it holds."""
+    def failure(self, error: BaseException, *, uncarried: bool = False) -> bytes:
+        """The item that tells of a handler's exception, whatever it holds.
+
+        `uncarried`: the request itself could not be decoded.
+        """
         try:
-            return self.annotated(error_fields(error))
+            return self.annotated(error_fields(error, uncarried=uncarried))
         except PayloadError:
             return self.annotated({"event": "error", "comment": [error_text(error)]})
 

@@ -7,8 +7,8 @@
                "diagnostic": "ValueError: early bad"}}                        Dynamo 1.6 reads this
 
 ValueError gives the above, any other exception `Unknown`, `Internal`, `backend.unknown`; recorded from
-Dynamo.  Ours: `payload_index` in `error` says that an item could not be encoded.  A traceback never leaves
-the worker.
+Dynamo.  Ours: `payload_index` in `error` says that an item could not be encoded, or (null) that the request
+could not be decoded.  A traceback never leaves the worker.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MAX_TEXT = 1000
 """Characters: the text stands three times in an error item, which must fit into the smallest frame limit."""
 
 
-def error_fields(error: BaseException) -> dict[str, Any]:
-    """The annotated value that tells a caller of `error`."""
+def error_fields(error: BaseException, *, uncarried: bool = False) -> dict[str, Any]:
+    """The annotated value that tells a caller of `error`; `uncarried`: the request can't be decoded."""
     text = error_text(error)
     mine = isinstance(error, ValueError)
     detail: dict[str, Any] = {
@@ -33,7 +33,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
         "message": text,
         "diagnostic": text,
     }
-    if isinstance(error, PayloadError) and error.index is not None:
+    if isinstance(error, PayloadError) and (uncarried or error.index is not None):
         detail["payload_index"] = error.index
         detail["message"] = error.problem
     return {"event": "error", "comment": [text], "error": detail}
@@ -41,7 +41,10 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 def error_text(error: BaseException) -> str:
     """`Type: text`, at most 1000 characters, and always something that every codec can carry."""
-    text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
+    try:
+        text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
+    except Exception:  # its own text fails
+        text = f"{type(error).__name__}: (its text can't be shown)"
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -56,8 +59,8 @@ def error_from(fields: Mapping[str, Any], items_received: int) -> ReqplaneError:
     message = members.get("message")
     if not isinstance(message, str):
         message = _first_comment(fields)
-    index = members.get("payload_index")
-    if isinstance(index, int):
+    index = members.get("payload_index", ...)
+    if index is None or isinstance(index, int):
         return PayloadError(message, index=index)
     kind, colon, _ = message.partition(":")
     error_type = kind if colon and kind.isidentifier() else None

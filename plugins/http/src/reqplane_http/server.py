@@ -131,7 +131,7 @@ class HttpServer:
         self._connections.add(task)
         loop = asyncio.get_running_loop()
         try:
-            await TCPServer(self._wrapped, loop, self._config, self._context, {}, reader, writer)
+            await _Connection(self._wrapped, loop, self._config, self._context, {}, reader, writer)
         except asyncio.CancelledError:
             if not self.closing:
                 raise
@@ -141,6 +141,21 @@ class HttpServer:
         finally:
             self._connections.discard(task)
             writer.close()
+
+
+class _Connection(TCPServer):
+    """A connection that ends when its peer has gone; hypercorn's waits for its idle time to be over.
+
+    A balancer's health probe that only connects would else cost a descriptor for 75 s.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        if not self.reader.at_eof():
+            await super()._idle_timeout()
 
 
 class HttpListener(Listener):
