@@ -246,6 +246,21 @@ async def test_an_item_that_cannot_be_encoded_tells_its_index(fleet, value) -> N
     assert caught.value.index == 1
 
 
+@pytest.mark.parametrize("enveloped", [False, True])
+@pytest.mark.parametrize("annotated", [False, True])
+async def test_an_item_that_cannot_be_decoded_tells_its_index(fleet, enveloped, annotated) -> None:
+    fleet.network.enveloped = enveloped
+    silent = Silent()
+    fleet.add(silent)
+    stream = await fleet.client().generate({})
+    await silent.started.wait()
+    fleet.network.homes[0].write(b"\xc1", annotated)  # no codec of ours writes this
+    with pytest.raises(PayloadError, match="item 0 of the answer") as caught:
+        await collect(stream)
+    assert caught.value.index == 0
+    await asyncio.wait_for(silent.cancelled.wait(), 1)
+
+
 async def test_an_item_that_is_too_large_tells_its_index(fleet) -> None:
     async def large(request):
         yield b"x"

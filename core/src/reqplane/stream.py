@@ -440,8 +440,7 @@ class Stream:
                         try:
                             value = decode(part)
                         except PayloadError as error:
-                            error.index = self.items_received
-                            raise
+                            raise self._at_this_item(error) from error.__cause__
                         self.items_received += 1
                         yield value
                     elif (item := self._rare(part)) is not _NOTHING:
@@ -468,10 +467,18 @@ class Stream:
             parts = await pending.receive()
         else:
             parts = await self._receive_or_idle(pending)
-        if pending.enveloped:
-            self._batch = iter(worker.enveloped().read(parts))
-        else:
+        if not pending.enveloped:
             self._batch = iter(parts)
+            return
+        try:
+            self._batch = iter(worker.enveloped().read(parts))
+        except PayloadError as error:
+            raise self._at_this_item(error) from error.__cause__
+
+    def _at_this_item(self, error: PayloadError) -> PayloadError:
+        """Bytes of an item that can't be decoded: say which it was, or it would read as the request's."""
+        error.index = self.items_received
+        return error
 
     async def _receive_or_idle(self, pending: PendingStream) -> list[Part]:
         """Only the time that the reader waits counts: a reader that pauses does not break its stream."""
@@ -496,7 +503,10 @@ class Stream:
         """Anything but a plain item: an item to yield, or nothing, or the end, or an error."""
         if isinstance(part, Annotated):
             assert self._worker is not None
-            part = self._worker.dialect.fields(part)
+            try:
+                part = self._worker.dialect.fields(part)
+            except PayloadError as error:
+                raise self._at_this_item(error) from error.__cause__
         if isinstance(part, Fields):
             return self._annotated_item(part.members)
         if isinstance(part, End):
