@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from reqplane.errors import InvalidFrame, WireError
+from reqplane.host import InflightBytes
 from reqplane.interfaces import Delivery, Listener
 from reqplane.model import EndpointId, Instance, Limits, Load, Served
 from reqplane.timers import TimerWheel
@@ -31,6 +32,7 @@ class FakeHost:
         self.process = "0" * 32
         self.incarnation = 7
         self.timers = TimerWheel(asyncio.get_running_loop())
+        self.inflight = InflightBytes(limits.max_inflight_bytes)
         self.log = logging.getLogger("reqplane.test")
         self.tasks: set[asyncio.Task[Any]] = set()
 

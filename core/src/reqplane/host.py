@@ -22,6 +22,25 @@ _SOMEWHERE = "192.0.2.1"
 machine's addresses the default route would use."""
 
 
+class InflightBytes:
+    """Counts the bytes of unfinished requests (`reqplane.interfaces.Budget`)."""
+
+    __slots__ = ("_most", "used")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        if self.used and self.used + size > self._most:
+            return False
+        self.used += size
+        return True
+
+    def give(self, size: int) -> None:
+        self.used -= size
+
+
 class RuntimeHost:
     """One runtime, as plugins see it (`reqplane.interfaces.Host`)."""
 
@@ -32,6 +51,7 @@ class RuntimeHost:
         self.incarnation = secrets.randbits(63)
         self.timers = TimerWheel(asyncio.get_running_loop())
         self.log = log
+        self.inflight = InflightBytes(limits.max_inflight_bytes)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:

@@ -65,6 +65,18 @@ class Timers(Protocol):
         ...
 
 
+class Budget(Protocol):
+    """Bytes of requests that this process may hold unfinished: being received, waiting or running."""
+
+    def take(self, size: int) -> bool:
+        """Reserve `size` bytes; False if that would be too many.  Alone, a request of any size may."""
+        ...
+
+    def give(self, size: int) -> None:
+        """Return what was taken."""
+        ...
+
+
 class Host(Protocol):
     """What a plugin gets when it is opened: the runtime, as far as plugins may see it."""
 
@@ -88,6 +100,12 @@ class Host(Protocol):
 
     @property
     def timers(self) -> Timers: ...
+
+    @property
+    def inflight(self) -> Budget:
+        """What a listener reserves for the bytes it has read of a frame, until `accept` is called: the
+        core reserves for itself what it accepts."""
+        ...
 
     @property
     def log(self) -> logging.Logger: ...

@@ -126,6 +126,8 @@ class Limits:
     stream_dead_after: float = 30.0
     call_home_timeout: float = 5.0
     drain_timeout: float = 30.0
+    max_inflight_bytes: int = 512 * 1024 * 1024
+    max_running: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

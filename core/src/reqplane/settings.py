@@ -191,6 +191,9 @@ class Settings:
     codec: str = setting("DYN_REQUEST_PLANE_CODEC", default="msgpack", parse=name)
     disabled_extensions: tuple[str, ...] = setting("DYN_DISABLED_EXTENSIONS", default=(), parse=names)
     max_frame_bytes: int = setting("DYN_MAX_FRAME_BYTES", default=32 * 1024 * 1024, parse=at_least(4096))
+    max_inflight_bytes: int = setting(
+        "DYN_MAX_INFLIGHT_BYTES", default=512 * 1024 * 1024, parse=at_least(4096)
+    )
     call_home_timeout: float = setting("DYN_CALL_HOME_TIMEOUT", default=5.0, parse=seconds)
     stream_idle_timeout: float | None = setting("DYN_STREAM_IDLE_TIMEOUT", default=None, parse=seconds_or_off)
     stream_window_bytes: int = setting("DYN_STREAM_WINDOW_BYTES", default=262_144, parse=at_least(1024))
@@ -208,6 +211,7 @@ class Settings:
             stream_dead_after=self.stream_dead_after,
             call_home_timeout=self.call_home_timeout,
             drain_timeout=self.drain_timeout,
+            max_inflight_bytes=self.max_inflight_bytes,
         )
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Literal, cast
 
 import pytest
-from reqplane.interfaces import Discovery, Timers
+from reqplane.interfaces import Budget, Discovery, Timers
 from reqplane.model import Change, EndpointId, Instance, Limits, Load
 from reqplane.wire.records import make_record
 
@@ -35,6 +35,10 @@ class FakeHost:
 
     @property
     def timers(self) -> Timers:
+        raise NotImplementedError
+
+    @property
+    def inflight(self) -> Budget:
         raise NotImplementedError
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
