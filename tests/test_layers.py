@@ -21,7 +21,7 @@ LAYERS = [
     {"settings", "sockets", "codecs", "routing", "discovery", "builtin", "context"},
     {"plugins"},
     {"instances", "host"},
-    {"client", "stream", "endpoint", "handlers", "serving"},
+    {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},
     {"cli", "demo", "front", "frontend", "__main__"},
@@ -107,7 +107,7 @@ def test_pluggy_is_known_to_two_files(path: Path):
     }
 
 
-@pytest.mark.parametrize("name", ["client", "stream", "endpoint", "handlers", "serving"])
+@pytest.mark.parametrize("name", ["client", "stream", "sending", "endpoint", "handlers", "serving"])
 def test_a_request_meets_no_plugin_machinery(name: str):
     path = CORE / f"{name}.py"
     if path.exists():

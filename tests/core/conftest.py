@@ -18,7 +18,7 @@ from reqplane.instances import InstanceTable
 from reqplane.interfaces import Observer
 from reqplane.model import Change, EndpointId, Instance, Limits
 from reqplane.routing import Random, RoundRobin
-from reqplane.stream import Calling
+from reqplane.sending import Calling
 
 ENDPOINT = EndpointId("ns", "comp", "ep")
 CODECS = {"msgpack": MsgpackCodec(), "json": JsonCodec()}

@@ -8,6 +8,7 @@ async with reqplane.connect() as runtime:
         print(item)
 """
 
+from reqplane.annotated import AnnotatedItem
 from reqplane.client import Client
 from reqplane.context import Context
 from reqplane.errors import (
@@ -44,7 +45,7 @@ from reqplane.hookspecs import hookimpl
 from reqplane.model import EndpointId, Instance
 from reqplane.routing import RouterMode
 from reqplane.runtime import DistributedRuntime, Endpoint, connect
-from reqplane.stream import AnnotatedItem, Stream
+from reqplane.stream import Stream
 
 __all__ = [
     "AnnotatedItem",

@@ -11,7 +11,8 @@ from reqplane.errors import NoInstances
 from reqplane.instances import InstanceTable
 from reqplane.interfaces import PendingStream, RouterPolicy
 from reqplane.model import Instance
-from reqplane.stream import Calling, Stream
+from reqplane.sending import Calling
+from reqplane.stream import Stream
 from reqplane.wire.request import HeadTemplate
 
 

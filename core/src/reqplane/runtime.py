@@ -19,9 +19,9 @@ from reqplane.instances import InstanceTable
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
+from reqplane.sending import Calling
 from reqplane.serving import Planes, Serving
 from reqplane.settings import Settings, collect, environment
-from reqplane.stream import Calling
 
 log = logging.getLogger("reqplane")
 

@@ -1,97 +1,38 @@
 """One call and its answer, asking side.
 
-    Stream._start     pick ─► _attempt: expect, head, frame, send ─► first of ack and call-home
-       ▲ ______________│ CannotConnect, or a refusal that says "elsewhere": another worker, each once
-    Stream._items     receive ─► decode ─► yield … until the end marker, or an error that says what happened
-
-The ack and the worker's call-home race, and the call-home mostly wins: the call goes on at whichever is
-first.  A subject belongs to one attempt; whatever ends the attempt closes it, and a worker that calls home
-later is killed.  So a request that was given up never runs on unseen, and none is answered twice.
+Stream._start     the request goes out (reqplane.sending), by the first of ack and call-home
+Stream._items     receive ─► decode ─► yield … until the end marker, or an error that says what happened
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self
 
+from reqplane.annotated import AnnotatedItem
 from reqplane.context import Context
 from reqplane.errors import (
-    CannotConnect,
     DeadlineExceeded,
     DeliveryUnknown,
     HandlerFailed,
-    NotDelivered,
     PayloadError,
     ReqplaneError,
-    RequestError,
-    RequestRefused,
     StreamBroken,
 )
 from reqplane.instances import Route, Worker
-from reqplane.interfaces import (
-    Observer,
-    Outcome,
-    PendingStream,
-    ResponseTransport,
-    RouterPolicy,
-    Timer,
-    Timers,
-)
-from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Part, Prologue, Request
+from reqplane.interfaces import Outcome, PendingStream, RouterPolicy, Timer
+from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Part, Prologue
+from reqplane.sending import Sending, locate
 from reqplane.wire.dialect import Fields
 from reqplane.wire.failure import error_from, is_error
-from reqplane.wire.frame import Frame
-from reqplane.wire.trace import INSTANCE
 
 if TYPE_CHECKING:
     from reqplane.client import Client
 
-log = logging.getLogger("reqplane")
-
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Calling:
-    """What every call of a runtime needs."""
-
-    response: ResponseTransport
-    timers: Timers
-    observers: Sequence[Observer]
-    planes: tuple[str, ...]
-    call_home_timeout: float
-    idle_timeout: float | None
-
-
-class AnnotatedItem:
-    """An item with what came beside its data; what `annotated=True` yields.  Names are Dynamo's."""
-
-    __slots__ = ("_members",)
-
-    def __init__(self, members: Mapping[str, Any]) -> None:
-        self._members = members
-
-    def data(self) -> Any:
-        """The item's value; None if it has none."""
-        return self._members.get("data")
-
-    def event(self) -> str | None:
-        return self._members.get("event")
-
-    def comments(self) -> list[str]:
-        return list(self._members.get("comment") or ())
-
-    def id(self) -> str | None:
-        return self._members.get("id")
-
-    def __repr__(self) -> str:
-        return f"AnnotatedItem({dict(self._members)!r})"
 
 
 _State = Literal["new", "open", "over"]
@@ -114,23 +55,20 @@ class Stream:
         "_client",
         "_context",
         "_deadline",
-        "_encoded",
         "_error",
         "_follower",
         "_follows",
         "_held",
         "_idle_since",
-        "_instance_id",
         "_loop",
         "_pending",
         "_policy",
         "_reason",
-        "_request",
         "_route",
+        "_sending",
         "_state",
         "_stopping",
         "_timer",
-        "_tried",
         "_worker",
         "items_received",
     )
@@ -150,9 +88,7 @@ class Stream:
         self._follows = context is not None  # a context of our own would only make a cycle
         self.items_received = 0
         self._client = client
-        self._request = request
         self._policy = policy
-        self._instance_id = instance_id
         self._annotated = annotated
         self._loop = asyncio.get_running_loop()
         self._deadline = self._context.deadline
@@ -165,8 +101,9 @@ class Stream:
         self._reason: DeadlineExceeded | DeliveryUnknown | StreamBroken | None = None  # why we closed it
         self._follower: Callable[[Control], None] | None = None
         self._idle_since: float | None = None  # waiting for an item, where that is limited
-        self._encoded: tuple[str, bytes] | None = None
-        self._tried: dict[int, str] = {}
+        self._sending: Sending | None = Sending(
+            client, request, policy, instance_id, self._context, self._deadline, self._loop
+        )
         self._worker: Worker | None = None
         self._route: Route | None = None
         self._pending: PendingStream | None = None
@@ -219,8 +156,9 @@ class Stream:
         if self._stopping or self._state == "over":
             return
         self._stopping = True
-        if self._pending is not None:
-            self._pending.stop()
+        under_way = self._pending or self._sending
+        if under_way is not None:
+            under_way.stop()
 
     def __del__(self) -> None:
         if getattr(self, "_state", "over") == "open" and not self._loop.is_closed():
@@ -230,139 +168,26 @@ class Stream:
 
     async def _start(self) -> None:
         """Send the request to one worker after the other until one has it."""
+        sending = self._sending
+        assert sending is not None
         self._state = "open"
         if self._follows:
             self._follower = _weakly(self, Stream._told)
             self._context.follow(self._follower)
         try:
-            while self._state == "open" and not self._stopping:
-                worker = await self._pick()
-                try:
-                    await self._attempt(worker)
-                    return
-                except (NotDelivered, RequestRefused) as error:
-                    self._failed_attempt(worker, error)
-            self._finish(None, "left")
+            delivered = await sending.deliver()
         except BaseException as error:
             if isinstance(error, ReqplaneError):
-                self._locate(error, self._worker)
-            self._finish(error, "unknown" if isinstance(error, DeliveryUnknown) else "left")
+                self._locate(error)
+            self._finish(error, "left")
             raise
-
-    async def _pick(self) -> Worker:
-        table = self._client.table
-        if self._instance_id is not None:
-            worker = table.by_id(self._instance_id)
-        elif self._policy is not None:
-            request = Request(self._request, self._context.headers)
-            instance = self._policy.pick(request, self._tried.keys())
-            worker = None if instance is None else table.worker(instance.incarnation)
-        else:
-            worker = None
-        if worker is not None and not table.closed:
-            return worker
-        if table.closed:
-            raise ReqplaneError("the runtime that this client belongs to is closed")
-        raise self._error_of_last_attempt() or await self._client.no_instances(self._instance_id)
-
-    def _failed_attempt(self, worker: Worker, error: RequestError) -> None:
-        """Take note, and raise unless another worker may be asked."""
-        self._tell_policy(worker, "refused" if isinstance(error, RequestRefused) else "unreachable")
-        self._worker = self._route = None
-        self._locate(error, worker)
-        self._tried[worker.instance.incarnation] = worker.instance.label
-        self._error = error
-        elsewhere = isinstance(error, CannotConnect) or (
-            isinstance(error, RequestRefused) and error.retry_elsewhere
-        )
-        if not elsewhere or self._policy is None:
-            raise error
-        log.info("request %s goes to another instance: %s", self.request_id, error)
-
-    def _error_of_last_attempt(self) -> BaseException | None:
-        error, self._error = self._error, None
-        if isinstance(error, RequestError) and len(self._tried) > 1:
-            error.tried = tuple(self._tried.values())
-        return error
-
-    async def _attempt(self, worker: Worker) -> None:
-        """Send to one worker, by its next plane if one can't connect."""
-        if self._policy is not None:
-            self._policy.started(worker.instance)
-        self._worker = worker
-        last = len(worker.routes) - 1
-        for index, route in enumerate(worker.routes):
-            try:
-                await self._send(worker, route)
-                return
-            except CannotConnect as error:
-                if index == last:
-                    raise
-                log.info("request %s tries the next plane: %s", self.request_id, error)
-
-    async def _send(self, worker: Worker, route: Route) -> None:
-        """One attempt: returns at the first of ack and call-home."""
-        self._check_deadline("a worker to send to")
-        self._route = route
-        pending = self._pending = self._client.calling.response.expect(self._context.id)
-        ack: asyncio.Future[None] | None = None
-        try:
-            frame, headers = self._frame(worker, route, pending)
-            for observer in self._client.calling.observers:
-                observer.call_started(self._context.id, worker.instance, route.plane)
-            ack = asyncio.ensure_future(route.transport.send(route.target, frame, headers, self._deadline))
-            await self._first_of(ack, pending)
-            if not pending.opened.done():
-                ack.result()
-        except BaseException as error:
-            if ack is not None:
-                ack.cancel()
-                _late_ack(self.request_id, ack)
-            pending.close()
-            self._pending = None
-            if isinstance(error, RequestError):
-                self._check_deadline("the worker's ack")  # the plane's clock may have rung before ours
-            raise
-        _late_ack(self.request_id, ack)
-        self._await_home(pending)
-
-    def _frame(self, worker: Worker, route: Route, pending: PendingStream) -> tuple[Frame, Mapping[str, str]]:
-        headers = self._context.headers
-        if self._instance_id is not None:
-            instance = worker.instance
-            headers = {**headers, INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
-        codec = worker.dialect.name
-        if self._encoded is None or self._encoded[0] != codec:
-            self._encoded = codec, worker.dialect.encode(self._request)
-        timeout = None if self._deadline == NEVER else self._deadline - self._loop.time()
-        in_head = None if route.carries_headers else headers
-        header = self._client.template(codec, pending).render(pending.info, timeout, in_head)
-        return Frame(header, self._encoded[1]), headers
-
-    async def _first_of(self, ack: asyncio.Future[None], pending: PendingStream) -> None:
-        if ack.done():
-            return
-        first = self._loop.create_future()
-
-        def wake(_: object) -> None:
-            if not first.done():
-                first.set_result(None)
-
-        ack.add_done_callback(wake)
-        pending.opened.add_done_callback(wake)
-        if self._deadline != NEVER:
-            self._timer = self._client.calling.timers.at(self._deadline, lambda: wake(None))
-        try:
-            await first
         finally:
-            self._disarm()
-        if not ack.done() and not pending.opened.done():
-            self._check_deadline("the worker's ack")
-
-    def _check_deadline(self, stage: str) -> None:
-        if self._deadline <= self._loop.time():
-            error = DeadlineExceeded(stage, items_received=self.items_received)
-            raise self._locate(error, self._worker)
+            self._sending = None
+        if delivered is None:
+            self._finish(None, "left")
+            return
+        self._worker, self._route, self._pending = delivered.worker, delivered.route, delivered.pending
+        self._await_home(delivered.pending)
 
     # ── the one timer ──
 
@@ -454,7 +279,7 @@ class Stream:
     def _left(self, error: BaseException) -> None:
         """The loop over the items ends by an error of ours, or because its body is left."""
         if isinstance(error, ReqplaneError):
-            self._finish(self._locate(error, self._worker), "failed")
+            self._finish(self._locate(error), "failed")
         elif not self._held:
             self._finish(None, "left")
 
@@ -534,7 +359,8 @@ class Stream:
         if self._stopping:
             self._finish(None, "done")
             return
-        self._check_deadline("the rest of the answer")  # the worker's clock may have rung before ours
+        if self._deadline <= self._loop.time():  # the worker's clock may have rung before ours
+            raise DeadlineExceeded("the rest of the answer", items_received=self.items_received)
         raise StreamBroken(broken.reason, items_received=self.items_received)
 
     # ── the end ──
@@ -543,47 +369,36 @@ class Stream:
         """The context that this call follows was asked to stop."""
         if control is Control.STOP:
             self.stop_generating()
-        else:
-            self._stopping = True
-            if self._pending is not None:
-                self._pending.kill()
-                self._pending.close()
+            return
+        self._stopping = True
+        if self._sending is not None:
+            self._sending.leave()
+        elif self._pending is not None:
+            self._pending.kill()
+            self._pending.close()
 
     def _finish(self, error: BaseException | None, outcome: Outcome) -> None:
-        """Let go of everything; idempotent."""
+        """Let go of everything; idempotent.  `outcome` is what the policy is told of the worker."""
         if self._state == "over":
             return
         started = self._state == "open"
         self._state = "over"
         self._error = error if isinstance(error, Exception) else None
         self._disarm()
+        if self._sending is not None:
+            self._sending.leave()
         if self._pending is not None:
             self._pending.close()
         if started:
             if self._follower is not None:
                 self._context.unfollow(self._follower)
-            if self._worker is not None:
-                self._tell_policy(self._worker, outcome)
+            if self._worker is not None and self._policy is not None:
+                self._policy.finished(self._worker.instance, outcome)
             for observer in self._client.calling.observers:
                 observer.call_finished(self._context.id, self.items_received, error)
 
-    def _tell_policy(self, worker: Worker, outcome: Outcome) -> None:
-        if self._policy is not None:
-            self._policy.finished(worker.instance, outcome)
-
-    def _locate(self, error: ReqplaneError, worker: Worker | None) -> Any:
-        """Say in an error which call it is about."""
-        if isinstance(error, PayloadError):
-            error.request_id = self.request_id
-            return error
-        locate = getattr(error, "locate", None)
-        if locate is not None:
-            locate(
-                request_id=self.request_id,
-                endpoint=self._client.path,
-                transport=self.plane,
-                instance=None if worker is None else str(worker.instance.instance_id),
-            )
+    def _locate(self, error: ReqplaneError) -> ReqplaneError:
+        locate(error, self.request_id, self._client.path, self._worker, self._route)
         return error
 
 
@@ -602,11 +417,3 @@ def _weakly(stream: Stream, method: Callable[Concatenate[Stream, P], None]) -> C
             method(held, *args, **kwargs)
 
     return call
-
-
-def _late_ack(request_id: str, ack: asyncio.Future[None]) -> None:
-    """Nobody waits for this ack any more: the answer is under way, or the attempt was given up."""
-    if not ack.done():
-        ack.add_done_callback(functools.partial(_late_ack, request_id))
-    elif not ack.cancelled() and (error := ack.exception()) is not None:
-        log.debug("request %s: its ack, not needed any more, says: %s", request_id, error)
