@@ -65,6 +65,7 @@ class Network:
     """Workers wait for this before they call home; set unless a test clears it."""
     headers: list[Headers] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    reports: list[Load] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     """What happened to listeners and registrations."""
 
@@ -226,9 +227,9 @@ class MemoryHome(HomeStream):
         await self.writable.wait()
 
     def end(self, body: bytes = b"") -> None:
-        if body:
+        if self.enveloped:
             self._put(body)
-        self._put(End())
+        self._put(End() if self.enveloped else End(body))
         self.over = True
 
     def abort(self) -> None:
@@ -281,7 +282,7 @@ class MemoryResponses(ResponseTransport):
         return home
 
     def report(self, load: Load) -> None:
-        pass
+        self.network.reports.append(load)
 
     async def aclose(self) -> None:
         pass

@@ -19,6 +19,7 @@ from reqplane.interfaces import Observer
 from reqplane.model import Change, EndpointId, Instance, Limits
 from reqplane.routing import Random, RoundRobin
 from reqplane.sending import Calling
+from reqplane.workload import Workload
 
 ENDPOINT = EndpointId("ns", "comp", "ep")
 CODECS = {"msgpack": MsgpackCodec(), "json": JsonCodec()}
@@ -38,10 +39,11 @@ class Nowhere(MemoryDiscovery):
 class Fleet:
     """Workers and one client, joined by a `Network`."""
 
-    def __init__(self, network: Network, codec: str) -> None:
+    def __init__(self, network: Network, codec: str, limits: Limits | None = None) -> None:
         self.network = network
         self.codec = codec
-        self.host = RuntimeHost({}, Limits())
+        self.limits = limits or Limits()
+        self.host = RuntimeHost({}, self.limits)
         self.response = MemoryResponses(network)
         self.observers: Sequence[Observer] = ()
         self.call_home_timeout = 5.0
@@ -54,7 +56,13 @@ class Fleet:
         """One more worker; its number and incarnation are its place in the list and 100 more."""
         number = len(self.workers)
         answering = Answering(
-            100 + number, self.response, CODECS, self.host.timers, self.observers, max_frame_bytes=1 << 20
+            100 + number,
+            self.response,
+            CODECS,
+            self.host.timers,
+            self.observers,
+            Workload(self.limits, self.host.inflight, self.host.timers, self.response.report),
+            max_frame_bytes=1 << 20,
         )
         worker = ServedEndpoint(ENDPOINT, adapt(handler), answering)
         worker.instance_ids.add(number)

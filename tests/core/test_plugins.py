@@ -13,6 +13,7 @@ import pytest
 from reqplane import plugins as plugins_module
 from reqplane.errors import PluginBroken, PluginConflict, PluginNotFound, SettingsError
 from reqplane.plugins import Found, Plugins, installed, list_plugins, load_plugins
+from reqplane.routing import RouterMode
 from reqplane.settings import Settings, load
 
 _numbers = itertools.count()
@@ -125,7 +126,7 @@ def test_what_the_settings_name_is_there(site: Site):
     assert set(plugins.response_transports) == {"tcp_stream"}
     assert set(plugins.discovery_backends) == {"file", "mem"}
     assert set(plugins.codecs) == {"msgpack", "json"}
-    assert set(plugins.policies) == {"round_robin", "random", "direct"}
+    assert set(plugins.policies) == {mode.value for mode in RouterMode}
 
 
 def test_each_class_has_its_origin(site: Site):

@@ -19,6 +19,7 @@ from reqplane.model import Change, EndpointId, Limits
 from reqplane.serving import Planes, Serving
 from reqplane.wire.frame import Frame
 from reqplane.wire.request import HeadTemplate
+from reqplane.workload import Workload
 
 ENDPOINT = EndpointId("ns", "comp", "ep")
 
@@ -79,8 +80,10 @@ class Worker:
         self.host = RuntimeHost({}, Limits())
         self.world = World(self.network.log)
         transports = [MemoryRequests(self.network, "one"), MemoryRequests(self.network, "two")]
+        response, timers = MemoryResponses(self.network), self.host.timers
+        workload = Workload(Limits(), self.host.inflight, timers, response.report)
         self.answering = Answering(
-            7, MemoryResponses(self.network), {"msgpack": MsgpackCodec()}, self.host.timers, (), 1 << 20
+            7, response, {"msgpack": MsgpackCodec()}, timers, (), workload, max_frame_bytes=1 << 20
         )
         planes = Planes(transports, self.world, "msgpack", drain_timeout)
         self.serving = Serving(ENDPOINT, adapt(handler), planes, self.answering)

@@ -40,6 +40,13 @@ async def context(request: Any, context: Context):
     }
 
 
+async def load(request: dict[str, Any], context: Context):
+    """Says who it is, and stays if it is asked to."""
+    yield {"pid": os.getpid()}
+    if request.get("hold"):
+        await context.stopped()
+
+
 async def marked(request: dict[str, Any], context: Context):
     """Goes on for ever and leaves its end in a file: "stopped", "cancelled"."""
     mark = Path(request["mark"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reqplane.balancing import LeastLoaded, PowerOfTwo
 from reqplane.codecs import JsonCodec, MsgpackCodec
 from reqplane.hookspecs import hookimpl
 from reqplane.interfaces import Discovery, PayloadCodec, RouterPolicy
@@ -15,7 +16,7 @@ def reqplane_payload_codecs() -> list[type[PayloadCodec]]:
 
 @hookimpl
 def reqplane_router_policies() -> list[type[RouterPolicy]]:
-    return [RoundRobin, Random, Direct]
+    return [RoundRobin, Random, LeastLoaded, PowerOfTwo, Direct]
 
 
 @hookimpl

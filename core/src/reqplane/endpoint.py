@@ -10,6 +10,7 @@ handler that never awaits still gives way to others: after its first item and th
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ from reqplane.model import Body, Control, EndpointId
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
 from reqplane.wire.frame import split
 from reqplane.wire.request import RequestHead, decode_head
+from reqplane.wire.shared import load_body
 from reqplane.wire.trace import INSTANCE, carried
+from reqplane.workload import Workload
 
 log = logging.getLogger("reqplane")
 
@@ -59,6 +62,7 @@ class Answering:
     codecs: Mapping[str, PayloadCodec]
     timers: Timers
     observers: Sequence[Observer]
+    workload: Workload
     max_frame_bytes: int
 
 
@@ -88,11 +92,18 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
-        headers = carried(delivery.headers) if delivery.headers else dict(head.headers)
-        headers.pop(INSTANCE, None)  # it was for this worker; a call made from here goes to another
+        size = len(header) + len(body)
+        self._answering.workload.admit(size)
+        headers = carried(delivery.headers) if delivery.headers else head.headers
+        if INSTANCE in headers:  # it was for this worker; a call made from here goes to another
+            headers = {name: value for name, value in headers.items() if name != INSTANCE}
         task = self._loop.create_task(self._answer(head, body, headers))
         self.running.add(task)
-        task.add_done_callback(self.running.discard)
+        task.add_done_callback(functools.partial(self._ended, size))
+
+    def _ended(self, size: int, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
+        self._answering.workload.release(size)
 
     def _check(self, head: RequestHead, delivery: Delivery) -> None:
         if head.endpoint is not None and head.endpoint != self._path:
@@ -147,12 +158,14 @@ class ServedEndpoint:
             late = context.deadline + _DEADLINE_GRACE
             deadline = self._answering.timers.at(late, lambda: told(Control.KILL))
         try:
-            await self._run(home, self._dialect(head, home), body, context)
+            work = self._run(home, self._dialect(head, home), body, context)
+            del head, body  # the bytes that the request came in: those of others may be among them
+            await work
         except asyncio.CancelledError:
             home.abort()
         except Exception:
             home.abort()
-            log.exception("request %s could not be answered", head.request_id)
+            log.exception("request %s could not be answered", context.id)
         except BaseException:  # Ctrl-C
             home.abort()
             raise
@@ -175,8 +188,9 @@ class ServedEndpoint:
             request = dialect.decode(body)
         except PayloadError as error:
             home.write(dialect.failure(error, uncarried=True), annotated=True)
-            home.end(dialect.end())
+            home.end(dialect.end(self._load()))
             return
+        del body
         for observer in self._answering.observers:
             observer.handler_started(context.id, self.endpoint)
         sent = _Sent()
@@ -192,7 +206,11 @@ class ServedEndpoint:
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
-        home.end(dialect.end())
+        home.end(dialect.end(self._load()))
+
+    def _load(self) -> bytes:
+        """What frontends hear at the end of each answer: the load, this request still in it."""
+        return load_body(self._answering.workload.load())
 
     async def _stream(
         self, home: HomeStream, dialect: Dialect, request: Any, context: Context, sent: _Sent

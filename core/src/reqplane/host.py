@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 from reqplane.model import Limits, Load
@@ -52,6 +52,7 @@ class RuntimeHost:
         self.timers = TimerWheel(asyncio.get_running_loop())
         self.log = log
         self.inflight = InflightBytes(limits.max_inflight_bytes)
+        self._wants_reports: list[Callable[[int, Load], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
@@ -81,7 +82,14 @@ class RuntimeHost:
         return None
 
     def reported(self, incarnation: int, load: Load) -> None:
-        """No policy here looks at reports yet."""
+        """Hand a worker's report to those who want to know."""
+        for tell in self._wants_reports:
+            tell(incarnation, load)
+
+    def hand_reports_to(self, tell: Callable[[int, Load], None]) -> None:
+        """Call `tell` with each worker's reports; once, however often it is asked for."""
+        if tell not in self._wants_reports:
+            self._wants_reports.append(tell)
 
     async def aclose(self) -> None:
         """Cancel what still runs and wait for it."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from reqplane.errors import DiscoveryError
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy
-from reqplane.model import Change, EndpointId, Instance
+from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
 
 log = logging.getLogger("reqplane")
@@ -63,6 +63,11 @@ class Worker:
         return EnvelopedDialect(self.codec.name, self.codec)
 
 
+def wants_reports(policy: RouterPolicy) -> bool:
+    """Whether a policy looks at the workers' own reports."""
+    return type(policy).reported is not RouterPolicy.reported
+
+
 class InstanceTable:
     """Follows one endpoint, and tells router policies of every worker that can be reached."""
 
@@ -75,6 +80,7 @@ class InstanceTable:
     ) -> None:
         self.endpoint = endpoint
         self._policies: list[RouterPolicy] = []
+        self._hears_reports: list[RouterPolicy] = []
         self._discovery = discovery
         self._transports = transports
         self._codecs = codecs
@@ -162,6 +168,15 @@ class InstanceTable:
         """Tell a policy who there is, and from now on who comes and goes."""
         policy.changed(self.instances(), [])
         self._policies.append(policy)
+        if wants_reports(policy):
+            self._hears_reports.append(policy)
+
+    def reported(self, incarnation: int, load: Load) -> None:
+        """A worker told its load; tell the policies that want to know."""
+        worker = self._workers.get(incarnation)
+        if worker is not None:
+            for policy in self._hears_reports:
+                policy.reported(worker.instance, load)
 
     # ── asking ──
 

@@ -1,4 +1,4 @@
-"""The router policies that come with Reqplane: in turn, at random, and not at all.
+"""The simple router policies: in turn, at random, and not at all (reqplane.balancing has the others).
 
 None looks at every worker for a request, unless it has to get round those that were tried already.
 """
@@ -95,4 +95,6 @@ class RouterMode(enum.StrEnum):
 
     RoundRobin = "round_robin"
     Random = "random"
+    LeastLoaded = "least_loaded"
+    PowerOfTwo = "power_of_two"
     Direct = "direct"

@@ -15,13 +15,14 @@ from reqplane.endpoint import Answering
 from reqplane.errors import ReqplaneError
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
-from reqplane.instances import InstanceTable
+from reqplane.instances import InstanceTable, wants_reports
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Planes, Serving
 from reqplane.settings import Settings, collect, environment
+from reqplane.workload import Workload
 
 log = logging.getLogger("reqplane")
 
@@ -76,6 +77,15 @@ class DistributedRuntime:
         self._signals = signals
         self._codecs: dict[str, PayloadCodec] = {name: cls() for name, cls in plugins.codecs.items()}
         self._observers = plugins.observers(host.env)
+        self._answering = Answering(
+            host.incarnation,
+            response,
+            self._codecs,
+            host.timers,
+            self._observers,
+            Workload(host.limits, host.inflight, host.timers, response.report),
+            settings.max_frame_bytes,
+        )
         self._leaving = asyncio.Event()
         self._former: dict[signal.Signals, Any] = {}  # what signals did before they were taken
         self._serving: set[asyncio.Future[None]] = set()
@@ -94,18 +104,10 @@ class DistributedRuntime:
 
     async def serve(self, endpoint: EndpointId, handler: Callable[..., Any]) -> None:
         """See `Endpoint.serve_endpoint`."""
-        answering = Answering(
-            self._host.incarnation,
-            self._response,
-            self._codecs,
-            self._host.timers,
-            self._observers,
-            self.settings.max_frame_bytes,
-        )
         planes = Planes(
             list(self._transports.values()), self._discovery, self.settings.codec, self.settings.drain_timeout
         )
-        serving = Serving(endpoint, adapt(handler), planes, answering)
+        serving = Serving(endpoint, adapt(handler), planes, self._answering)
         await self._response.listen()  # a record tells the worker's own response address too
         self._take_signals()
         done = asyncio.get_running_loop().create_future()
@@ -155,6 +157,8 @@ class DistributedRuntime:
             policies = {name: self.plugins.policies[name].create(endpoint, self._host) for name in wanted}
             for policy in policies.values():
                 table.inform(policy)
+                if wants_reports(policy):
+                    self._host.hand_reports_to(table.reported)
             client = self._clients[endpoint, mode] = Client(self._calling(), table, mode, policies)
         return client
 

@@ -89,11 +89,11 @@ def test_items_are_wrapped_as_recorded(codec, name: str) -> None:
 @pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
 def test_an_enveloped_stream_ends_at_its_end_marker(codec) -> None:
     dialect = EnvelopedDialect(codec.name, codec)
-    assert dialect.read([Prologue(), dialect.end()]) == [Prologue(), End()]
+    assert dialect.read([Prologue(), dialect.end(b"")]) == [Prologue(), End()]
     assert (
         JsonCodec().encode({"complete_final": True})
         == golden("end, json")[2]
-        == EnvelopedDialect("json", JsonCodec()).end()
+        == EnvelopedDialect("json", JsonCodec()).end(b"")
     )
 
 

@@ -59,9 +59,9 @@ class Dialect:
         except PayloadError:
             return self.annotated({"event": "error", "comment": [error_text(error)]})
 
-    def end(self) -> bytes:
-        """What goes into the stream's end."""
-        return b""
+    def end(self, report: bytes) -> bytes:
+        """What goes into the stream's end: the worker's load report, where there is room for it."""
+        return report
 
     # ── asking side ──
 
@@ -96,7 +96,7 @@ class EnvelopedDialect(Dialect):
     def annotated(self, members: Mapping[str, Any]) -> bytes:
         return self._envelope.wrap_annotated(self.encode(dict(members)))
 
-    def end(self) -> bytes:
+    def end(self, report: bytes) -> bytes:
         return self._envelope.final
 
     def read(self, parts: list[Part]) -> list[Part | Fields]:

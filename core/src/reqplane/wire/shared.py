@@ -25,6 +25,7 @@ more; one above it is answered with KILL.
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from dataclasses import dataclass
@@ -174,13 +175,20 @@ def _dump(value: Any) -> bytes:
 
 def load_body(load: Load) -> bytes:
     """A load report: the body of REPORT, and of END where there is one."""
-    return _dump({"running": load.running, "queued": load.queued, "capacity": load.capacity})
+    if load.capacity is None:
+        return b'{"running":%d,"queued":%d}' % (load.running, load.queued)
+    return b'{"running":%d,"queued":%d,"capacity":%d}' % (load.running, load.queued, load.capacity)
 
 
 def read_load(body: Body) -> Load:
     """Read one; WireError if it is not a load report."""
+    return _read_load(bytes(body))
+
+
+@functools.lru_cache(1024)  # one comes with each answer, and busy workers repeat themselves
+def _read_load(body: bytes) -> Load:
     try:
-        members: object = json.loads(bytes(body))
+        members: object = json.loads(body)
     except (ValueError, RecursionError):
         members = None
     if isinstance(members, dict):
@@ -189,4 +197,4 @@ def read_load(body: Body) -> Load:
         counts = (running, queued, 0 if capacity is None else capacity)
         if all(type(count) is int and 0 <= count < 2**31 for count in counts):
             return Load(cast(int, running), cast(int, queued), capacity)
-    raise WireError(f"a load report wants running, queued and capacity, got {bytes(body)!r:.80}")
+    raise WireError(f"a load report wants running, queued and capacity, got {body!r:.80}")

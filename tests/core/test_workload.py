@@ -1,0 +1,127 @@
+"""What a worker takes on, and what frontends hear of its load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from memory_planes import Network, eventually
+from reqplane import WorkerBusy
+from reqplane.host import InflightBytes, RuntimeHost
+from reqplane.model import Limits, Load
+from reqplane.workload import Workload
+
+from .conftest import Fleet
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[RuntimeHost]:
+    host = RuntimeHost({}, Limits(max_running=3, max_inflight_bytes=1000))
+    yield host
+    await host.aclose()
+
+
+def workload(host: RuntimeHost, reports: list[Load] | None = None) -> Workload:
+    told = [] if reports is None else reports
+    return Workload(host.limits, host.inflight, host.timers, told.append)
+
+
+async def test_no_more_requests_than_it_may_run(host: RuntimeHost) -> None:
+    work = workload(host)
+    for _ in range(3):
+        work.admit(1)
+    with pytest.raises(WorkerBusy, match="3 requests are running"):
+        work.admit(1)
+    work.release(1)
+    work.admit(1)
+    assert work.running == 3
+
+
+async def test_no_more_bytes_than_it_may_hold(host: RuntimeHost) -> None:
+    work = workload(host)
+    work.admit(600)
+    with pytest.raises(WorkerBusy, match=r"500 bytes do not fit in.*1000 bytes \(DYN_MAX_INFLIGHT_BYTES\)"):
+        work.admit(500)
+    assert work.running == 1
+    work.admit(400)
+    work.release(600)
+    work.release(400)
+    assert host.inflight.used == 0
+
+
+def test_a_request_alone_may_be_of_any_size() -> None:
+    inflight = InflightBytes(1000)
+    assert inflight.take(5000)
+    assert not inflight.take(1)
+    inflight.give(5000)
+    assert inflight.take(1)
+
+
+async def test_a_load_that_changes_is_told_ten_times_a_second_at_most(host: RuntimeHost) -> None:
+    reports: list[Load] = []
+    work = workload(host, reports)
+    begin = asyncio.get_running_loop().time()
+    for _ in range(100):
+        work.admit(1)
+        work.release(1)
+        await asyncio.sleep(0.002)
+    work.admit(1)
+    await eventually(lambda: bool(reports))
+    await eventually(lambda: reports[-1] == Load(1, 0))
+    elapsed = asyncio.get_running_loop().time() - begin
+    assert len(reports) <= elapsed / 0.1 + 1
+    await asyncio.sleep(0.3)
+    told = len(reports)
+    await asyncio.sleep(0.3)
+    assert len(reports) == told  # nothing changed
+
+
+async def until_stopped(request: Any, context: Any) -> AsyncIterator[int]:
+    yield 1
+    await context.stopped()
+
+
+async def test_a_request_too_many_goes_to_another_worker() -> None:
+    fleet = Fleet(Network("ack"), "msgpack", Limits(max_running=1))
+    try:
+        fleet.add(until_stopped)
+        fleet.add(until_stopped)
+        client = fleet.client()
+        first, second = await client.generate(1), await client.generate(1)
+        assert [stream.instance.instance_id for stream in (first, second)] == [0, 1]  # type: ignore[union-attr]
+        await first.aclose()
+        await eventually(lambda: not fleet.workers[0].running)
+        third = await client.direct(1, 0)
+        with pytest.raises(WorkerBusy, match=r"tried ns\.comp\.ep/0, ns\.comp\.ep/1"):
+            await client.generate(1)
+        for stream in (second, third):
+            await stream.aclose()
+    finally:
+        await fleet.close()
+
+
+async def test_bytes_of_a_request_are_given_back_however_it_ends() -> None:
+    fleet = Fleet(Network("ack"), "msgpack", Limits())
+
+    async def handler(request: Any, context: Any) -> AsyncIterator[int]:
+        yield 1
+        if request == "fail":
+            raise ValueError
+        await context.stopped()
+
+    try:
+        fleet.add(handler)
+        client = fleet.client()
+        streams = [await client.generate(what) for what in ("fail", "stop", "leave")]
+        assert fleet.host.inflight.used > 0
+        with pytest.raises(Exception, match="ValueError"):
+            [item async for item in streams[0]]
+        streams[1].stop_generating()
+        assert [item async for item in streams[1]] == [1]
+        await streams[2].aclose()
+        await eventually(lambda: not fleet.workers[0].running)
+        assert fleet.host.inflight.used == 0
+    finally:
+        await fleet.close()
