@@ -1,4 +1,4 @@
-"""Processes as users start them, and the README's blocks that they are started from."""
+"""Processes as users start them."""
 
 from __future__ import annotations
 
@@ -9,66 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from pages import Page
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 40.0
 """Seconds that a process may take on a loaded machine before the test fails."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: its language, its text, and the heading it stands under."""
-
-    language: str
-    text: str
-    heading: str
-
-
-class Readme:
-    """The README at the root, taken apart."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.blocks = list(_blocks(text))
-
-    def file(self, name: str) -> str:
-        """The block that says in its first line that it is this file."""
-        (found,) = [block.text for block in self.blocks if block.text.startswith(f"# {name}\n")]
-        return found
-
-    def under(self, heading: str, language: str) -> list[str]:
-        """The blocks of one language under a heading, in order."""
-        return [b.text for b in self.blocks if (b.heading, b.language) == (heading, language)]
-
-    def write(self, folder: Path, *names: str) -> None:
-        """Put the files where their names say."""
-        for name in names:
-            (folder / name).write_text(self.file(name))
-
-    def start_lines(self) -> dict[str, str]:
-        """The shell lines that start the worker and the frontend, by the name of the file."""
-        blocks = self.under("A worker and a frontend", "sh")
-        return {block.split()[-1]: block for block in blocks}
-
-
-def _blocks(text: str) -> Iterator[Block]:
-    heading, language, lines = "", None, []
-    for line in text.splitlines():
-        if line.startswith("```"):
-            if language is None:
-                language, lines = line.removeprefix("```"), []
-            else:
-                yield Block(language, "\n".join(lines) + "\n", heading)
-                language = None
-        elif language is not None:
-            lines.append(line)
-        elif line.startswith("#"):
-            heading = line.lstrip("# ")
 
 
 class Processes:
@@ -137,8 +86,8 @@ def _kill(process: psutil.Process) -> None:
 
 
 @pytest.fixture(scope="session")
-def readme() -> Readme:
-    return Readme((ROOT / "README.md").read_text())
+def readme() -> Page:
+    return Page((ROOT / "README.md").read_text())
 
 
 @pytest.fixture

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pages import Page, install
 from reqplane import errors
-from reqplane.interfaces import Delivery
-from reqplane.model import NEVER, EndpointId, Instance, Limits, Served
 from reqplane.settings import FileSettings, Settings
-from reqplane.wire.frame import Frame
 from reqplane_http.settings import HttpSettings
 from reqplane_tcp_stream.settings import TcpStreamSettings
 
@@ -57,24 +51,24 @@ def says_default(cell: str, field: dataclasses.Field[Any]) -> bool:
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_tables_have_every_setting_and_no_other(readme: Any):
+def test_the_tables_have_every_setting_and_no_other(readme: Page):
     assert set(rows(readme.text)) == set(variables())
 
 
-def test_no_variable_is_mentioned_that_nothing_reads(readme: Any):
+def test_no_variable_is_mentioned_that_nothing_reads(readme: Page):
     for text in (readme.text, (ROOT / "docs" / "errors.md").read_text()):
         mentioned = set(re.findall(r"\bDYN_[A-Z0-9_]*[A-Z0-9]\b", text))
         assert mentioned <= set(variables())
 
 
 @pytest.mark.parametrize("variable", variables())
-def test_the_tables_have_its_default(readme: Any, variable: str):
+def test_the_tables_have_its_default(readme: Page, variable: str):
     cell, field = rows(readme.text)[variable][0], variables()[variable]
     assert says_default(cell, field), f"the table says {cell}, the code {field.default!r}"
 
 
 @pytest.mark.parametrize("variable", variables())
-def test_the_tables_have_its_unit(readme: Any, variable: str):
+def test_the_tables_have_its_unit(readme: Page, variable: str):
     parse, unit = variables()[variable].metadata["parse"].__name__, rows(readme.text)[variable][1]
     wanted = {"seconds": "seconds", "seconds_or_off": "seconds", "port": "port", "names": "names"}
     assert unit == wanted.get(parse, unit)
@@ -106,7 +100,7 @@ def test_every_error_has_its_meaning_and_its_remedy():
         assert "\n**What to do:** " in part
 
 
-def test_the_tree_is_the_tree_of_classes(readme: Any):
+def test_the_tree_is_the_tree_of_classes(readme: Page):
     (tree,) = readme.under("Errors", "text")
     parents: list[str] = []
     drawn: dict[str, str] = {}
@@ -125,12 +119,22 @@ def _parent(cls: type[Any]) -> str:
 # ── files and links ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_links_lead_somewhere(readme: Any):
-    for target in re.findall(r"\]\(([^)#]+)", readme.text):
-        assert (ROOT / target).exists(), target
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_make_has_what_is_typed(readme: Any):
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text()):
+        found = (path.parent / target) if target else path
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings} | set(
+                headings
+            )
+
+
+def test_make_has_what_is_typed(readme: Page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shell = "\n".join(block.text for block in readme.blocks if block.language == "sh")
     typed = re.findall(r"^make (.+)$", shell, re.MULTILINE) + re.findall(r"`make ([a-z -]+)`", readme.text)
@@ -142,7 +146,7 @@ def test_make_has_what_is_typed(readme: Any):
 
 @pytest.mark.system
 def test_the_worker_and_the_frontend_run(
-    readme: Any, processes: Any, loopback: dict[str, str], tmp_path: Path
+    readme: Page, processes: Any, loopback: dict[str, str], tmp_path: Path
 ):
     readme.write(tmp_path, "worker.py", "frontend.py")
     lines = readme.start_lines()
@@ -155,7 +159,7 @@ def test_the_worker_and_the_frontend_run(
 
 @pytest.mark.system
 def test_the_command_line_prints_what_is_shown(
-    readme: Any, processes: Any, loopback: dict[str, str], tmp_path: Path
+    readme: Page, processes: Any, loopback: dict[str, str], tmp_path: Path
 ):
     readme.write(tmp_path, "worker.py")
     serve, calls = readme.under("The command line", "console")
@@ -192,70 +196,24 @@ def without_chance(text: str) -> str:
 
 
 @pytest.mark.system
-def test_the_plugin_carries_calls(readme: Any, processes: Any, loopback: dict[str, str], tmp_path: Path):
-    """Installed as its section says; then the README's own worker and frontend use it."""
+def test_the_plugin_keeps_a_session_at_one_worker(
+    readme: Page, processes: Any, loopback: dict[str, str], tmp_path: Path
+):
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    readme.write(source, "reqplane_uds.py", "pyproject.toml")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    install += ["--no-build-isolation", "--target", str(site), str(source)]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-    exports = "export DYN_DISCOVERY_BACKEND=file\n"
-    _, export, plugins = readme.under("Writing a plugin", "sh")[0].strip().splitlines()
-    exports += f"{export}\n"
-    env = loopback | {"PYTHONPATH": str(site), "PYTHONWARNINGS": "error::RuntimeWarning"}
-    status, printed = processes.run(exports + plugins, env, tmp_path)
-    assert status == 0
-    assert "request plane uds*" in printed
-
-    readme.write(tmp_path, "worker.py", "frontend.py")
-    worker = processes.start(f"{exports}python worker.py", env, tmp_path)
-    status, printed = processes.run(f"{exports}python frontend.py", env, tmp_path)
-    assert (status, printed) == (0, readme.under("A worker and a frontend", "text")[0])
-    call = f"{exports}reqplane call --instance 7 default.backend.generate 1"
-    assert processes.run(call, env, tmp_path)[0] == 1
-    status, printed = processes.stop(worker)
-    assert status == 0, printed
-    assert "on uds, found by file" in printed
-    assert "Traceback" not in printed
-    assert not list(Path(env["TMPDIR"]).glob("reqplane-uds-*")), "the worker left its socket behind"
-
-
-async def test_the_plugin_tells_what_happened(readme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Delivered, refused, too large, gone: each as `reqplane.interfaces` wants it."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    readme.write(tmp_path, "reqplane_uds.py")
-    spec = importlib.util.spec_from_file_location("reqplane_uds", tmp_path / "reqplane_uds.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    delivered: list[Delivery] = []
-
-    def accept(delivery: Delivery) -> None:
-        if delivered:
-            raise errors.WorkerDraining("the worker is leaving")
-        delivered.append(delivery)
-
-    endpoint = EndpointId("a", "b", "c")
-    transport = await module.UdsTransport.open(SimpleNamespace(limits=Limits(max_frame_bytes=4096)))
-    listener = await transport.listen(Served(endpoint, 1, 0, ""), accept)
-    assert transport.target(Instance(endpoint, 0, 1, {"http": "elsewhere"})) is None
-    target = transport.target(Instance(endpoint, 0, 1, listener.record(0)))
-    frame = Frame(b"{}", b"body")
-    await transport.send(target, frame, {}, NEVER)
-    assert delivered[0].frame == frame.join()
-    with pytest.raises(errors.WorkerDraining, match="is leaving"):
-        await transport.send(target, frame, {}, NEVER)
-    with pytest.raises(errors.FrameTooLarge):
-        await transport.send(target, Frame(b"{}", bytes(4096)), {}, NEVER)
-    with pytest.raises(errors.DeliveryUnknown):
-        await transport.send(target, frame, {}, 0.0)
-    await listener.close()
-    await listener.close()
-    with pytest.raises(errors.CannotConnect):
-        await transport.send(target, frame, {}, NEVER)
-    await transport.aclose()
-    assert not list(tmp_path.glob("reqplane-uds-*"))
+    readme.write(source, "reqplane_sticky.py", "pyproject.toml")
+    install(source, site)
+    readme.write(tmp_path, "worker.py")
+    env = loopback | {"PYTHONPATH": str(site)}
+    for _ in range(2):
+        processes.start(f"{EXPORTS}python worker.py", env, tmp_path)
+    _, export, call = readme.under("Writing a plugin", "sh")[0].strip().splitlines()
+    answered: dict[str, set[str]] = {}
+    for session in "abcabcabcdefghij":
+        typed = call.replace("call", "call -v").replace('"a"', f'"{session}"')
+        status, printed = processes.run(f"{EXPORTS}{export}\n{typed}", env, tmp_path)
+        assert status == 0, printed
+        assert printed.count('{"i": ') == 3
+        answered.setdefault(session, set()).update(re.findall(r"instance (\d) by", printed))
+    assert all(len(workers) == 1 for workers in answered.values())
+    assert set.union(*answered.values()) == {"0", "1"}
