@@ -110,14 +110,27 @@ def test_all_planes_beside_the_one_that_dynamo_may_see() -> None:
 
 
 def test_our_own_record_comes_back() -> None:
-    record = make_record(ENDPOINT, 0, 2**63 - 1, GUIDE_TRANSPORT, "msgpack", ["http"], capacity=8)
+    optional: dict[str, Any] = {"capacity": 8, "version": "0.1.0", "started": 1795552000.125}
+    record = make_record(ENDPOINT, 0, 2**63 - 1, GUIDE_TRANSPORT, "msgpack", ["http"], **optional)
     assert record["reqplane"] == 1
     instance = parse_record(GUIDE_KEY, encode_record(record))
-    assert instance == Instance(ENDPOINT, 0, 2**63 - 1, GUIDE_TRANSPORT, "msgpack", ("http",), 8)
+    assert instance == Instance(ENDPOINT, 0, 2**63 - 1, GUIDE_TRANSPORT, "msgpack", ("http",), **optional)
 
 
-def test_capacity_is_left_out_when_unbounded() -> None:
-    assert "capacity" not in make_record(ENDPOINT, 0, 1, {}, "json", [])
+def test_what_is_not_known_is_left_out() -> None:
+    assert not {"capacity", "version", "started"} & make_record(ENDPOINT, 0, 1, {}, "json", []).keys()
+
+
+@pytest.mark.parametrize(
+    "version", [7, "", "1.0\x1b[2J", "1.0\n", "v" * 65, "1 0", ["1"], {}, True], ids=lambda it: repr(it)[:12]
+)
+def test_what_is_no_version_counts_as_absent(version: Any) -> None:
+    assert parse_record(GUIDE_KEY, {"transport": {}, "version": version}).version is None
+
+
+@pytest.mark.parametrize("started", ["now", -1, 1e12, 10**5000, True, [], {}], ids=lambda it: repr(type(it)))
+def test_what_is_no_time_counts_as_absent(started: Any) -> None:
+    assert parse_record(GUIDE_KEY, {"transport": {}, "started": started}).started is None
 
 
 def test_null_counts_as_absent_and_unknown_members_are_ignored() -> None:
@@ -147,6 +160,15 @@ def test_one_plane_in_two_members_is_named_once() -> None:
         "v1/instances/default/backend/generate/10000000000000000",
         "v1/instances/../backend/generate/0",
         "v1/instances/default/back%20end/generate/0",
+        "v1/instances/default/back%2Fend/generate/0",
+        "v1/instances/..%2F..%2Fetc/backend/generate/0",
+        "v1/instances/default/backend%00/generate/0",
+        "v1/instances/*/backend/>/0",
+        "v1/instances/default//generate/0",
+        f"v1/instances/default/{'b' * 64}/generate/0",
+        f"v1/instances/default/backend/{'g' * 100_000}/0",
+        "v1/instances/default/backend/generate\x1b[2J/0",
+        "v1/instances/http:/example.org/generate/0",
         GUIDE_KEY[:-1],
         GUIDE_KEY[:-1] + "-1",
         GUIDE_KEY[:-1] + "01",
@@ -156,8 +178,10 @@ def test_one_plane_in_two_members_is_named_once() -> None:
     ],
 )
 def test_keys_that_are_none(key: str) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(WireError) as raised:
         parse_record(key, {"transport": {}})
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -166,11 +190,15 @@ def test_keys_that_are_none(key: str) -> None:
         (b"\xff", "wanted JSON"),
         (b"", "wanted JSON"),
         (b'{"transport": {"a": NaN}}', "NaN"),
+        (b'{"transport": {"a": 1e999}}', "too large"),
         (b"[" * 60_000, "wanted JSON"),
+        (b'{"a":' * 10_000, "wanted JSON"),
         (b'{"incarnation": ' + b"9" * 5000 + b"}", "wanted JSON"),
         (b" " * (MAX_RECORD_BYTES + 1), "65536 bytes, found 65537"),
         (b"[]", "wanted an object, found a list"),
         ({}, "'transport' wanted an object, found nothing"),
+        ({"transport": "\x1b[2J\u202e"}, r"found '\x1b[2J\u202e'"),
+        ({"transport": {}, "type": "x" * 60_000}, "found 'xxx"),
         ({"transport": "tcp"}, "'transport' wanted an object, found 'tcp'"),
         ({"transport": {}, "transports": []}, "'transports' wanted an object"),
         ({"transport": {}, "incarnation": "1"}, "'incarnation' wanted a whole number"),
@@ -194,6 +222,8 @@ def test_values_that_are_none(value: Any, complaint: str) -> None:
         parse_record(GUIDE_KEY, value)
     assert complaint in str(raised.value)
     assert GUIDE_KEY in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
 
 
 def test_what_nobody_would_read_is_not_written() -> None:
@@ -213,7 +243,7 @@ _JSON = st.recursive(
 _MEMBERS = st.sampled_from(
     [
         *("type", "namespace", "component", "endpoint", "instance_id", "incarnation"),
-        *("transport", "transports", "planes", "capacity", "request_plane_codec"),
+        *("transport", "transports", "planes", "capacity", "request_plane_codec", "version", "started"),
     ]
 )
 _RECORDS = st.dictionaries(_MEMBERS, _JSON | st.just("default") | st.just({"tcp": "a:1"}), max_size=8)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from pages import Page, install
 from reqplane import errors
+from reqplane.discovery.entries import StaticSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
 from reqplane_tcp_stream.settings import TcpStreamSettings
 
 ROOT = Path(__file__).parent.parent.parent
-SETTINGS = (Settings, FileSettings, HttpSettings, TcpStreamSettings)
+SETTINGS = (Settings, FileSettings, StaticSettings, HttpSettings, TcpStreamSettings)
 ERRORS = {
     name
     for name, cls in inspect.getmembers(errors, inspect.isclass)

@@ -23,5 +23,6 @@ def reqplane_router_policies() -> list[type[RouterPolicy]]:
 def reqplane_discovery_backends() -> list[type[Discovery]]:
     from reqplane.discovery.file import FileDiscovery
     from reqplane.discovery.memory import MemoryDiscovery
+    from reqplane.discovery.static import StaticDiscovery
 
-    return [FileDiscovery, MemoryDiscovery]
+    return [FileDiscovery, MemoryDiscovery, StaticDiscovery]

@@ -35,7 +35,7 @@ class EndpointId:
         for part in (self.namespace, self.component, self.name):
             if not _PART.fullmatch(part):
                 raise ValueError(
-                    f"{part!r} can't be part of an endpoint path: wanted 1 to 63 letters, digits, "
+                    f"{part!r:.80} can't be part of an endpoint path: wanted 1 to 63 letters, digits, "
                     f"'_' or '-', the first a letter or digit"
                 )
 
@@ -44,7 +44,7 @@ class EndpointId:
         """Read `ns.component.endpoint` or `dyn://ns.component.endpoint`; ValueError if it is neither."""
         parts = path.removeprefix(_SCHEME).split(".")
         if len(parts) != 3:
-            raise ValueError(f"{path!r} is not an endpoint path: wanted namespace.component.endpoint")
+            raise ValueError(f"{path!r:.200} is not an endpoint path: wanted namespace.component.endpoint")
         return cls(*parts)
 
     def __str__(self) -> str:
@@ -58,7 +58,9 @@ class Instance:
     `instance_id` names its slot (0, 1, 2 … or, from Dynamo, a lease id) and may be used again by another
     worker; `incarnation` is drawn at random by the worker's process and never is.  `transport` is the
     record's member of that name: how each plane reaches the worker.  `codec` is what requests are
-    encoded in.  `planes` names the planes that the record speaks of.
+    encoded in.  `planes` names the planes that the record speaks of.  `version` is that of the worker's
+    reqplane and `started` when it began to serve, in seconds since 1970 by its own clock; None where the
+    record does not say.
     """
 
     endpoint: EndpointId
@@ -68,6 +70,8 @@ class Instance:
     codec: str = "json"
     planes: tuple[str, ...] = ()
     capacity: int | None = None
+    version: str | None = None
+    started: float | None = None
 
     @property
     def label(self) -> str:

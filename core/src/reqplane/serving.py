@@ -7,9 +7,12 @@ Leaving: withdraw ─► refuse what is new ─► drain the planes ─► runni
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.metadata
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +52,7 @@ class Serving:
         self._answering = answering
         self._accepting = ServedEndpoint(endpoint, handler, answering)
         self._listeners: list[Listener] = []
+        self._started = round(time.time(), 3)
 
     async def run(self, leaving: asyncio.Event) -> None:
         """Serve until `leaving` is set, then leave in order.
@@ -87,6 +91,8 @@ class Serving:
             members,
             self._planes.codec,
             [transport.name for transport in self._planes.transports],
+            version=_version(),
+            started=self._started,
         )
 
     def _say_hello(self, registration: Registration) -> None:
@@ -159,6 +165,14 @@ class Serving:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=1.0)
+
+
+@functools.cache
+def _version() -> str | None:
+    """That of this distribution; None when run from a source tree."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("reqplane")
+    return None
 
 
 def _first_address(transport: Mapping[str, Any]) -> str:

@@ -66,10 +66,15 @@ def collect(classes: Iterable[type[Any]], env: Mapping[str, str]) -> tuple[list[
             try:
                 values[field.name] = field.metadata["parse"](raw)
             except ValueError as error:
-                shown = "***" if field.metadata["secret"] else raw
+                shown = "***" if field.metadata["secret"] else without_credentials(raw)
                 problems.append((variable, shown, str(error)))
         loaded.append(cls(**values))
     return loaded, problems
+
+
+def without_credentials(value: str) -> str:
+    """The value as it may be shown: a URL may have a password in front of its host."""
+    return f"***@{value.rpartition('@')[2]}" if "@" in value else value
 
 
 # ── how a value is written ──────────────────────────────────────────────────────────────────────────

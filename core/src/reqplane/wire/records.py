@@ -13,6 +13,7 @@ and must not contradict the key; otherwise WireError says what was wanted and wh
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, cast
@@ -36,6 +37,9 @@ _DYNAMO_NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/([0-9a-f]{1,16})")
 _LAYOUTS = (
     "namespace.{ns}.component.{comp}.endpoint.{ep}.instance.{number} or {ns}/{comp}/{ep}/{number in hex}"
 )
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
+_FAR_FUTURE = 1e11
+"""Seconds since 1970: some thousand years from now."""
 _PLANE_OF = {"http_tcp": "http", "nats_tcp": "nats"}
 """The planes whose member of `transport` has another name than they."""
 
@@ -64,8 +68,12 @@ def make_record(
     codec: str,
     planes: Sequence[str],
     capacity: int | None = None,
+    *,
+    version: str | None = None,
+    started: float | None = None,
 ) -> dict[str, Any]:
-    """The guide's record.  `transports` are the members of all `planes`, merged."""
+    """The guide's record.  `transports` are the members of all `planes`, merged; `version` is that of the
+    worker's reqplane, `started` when it began to serve, in seconds since 1970."""
     record: dict[str, Any] = {
         "namespace": endpoint.namespace,
         "component": endpoint.component,
@@ -77,8 +85,8 @@ def make_record(
         "request_plane_codec": codec,
         "reqplane": 1,
     }
-    if capacity is not None:
-        record["capacity"] = capacity
+    optional = {"capacity": capacity, "version": version, "started": started}
+    record.update({name: value for name, value in optional.items() if value is not None})
     return record
 
 
@@ -134,6 +142,8 @@ def parse_record(key: str, value: bytes | str | Mapping[str, Any]) -> Instance:
             codec=_text(record, "request_plane_codec", "json"),
             planes=_planes(record, transport),
             capacity=_number(record, "capacity", None),
+            version=_version(record),
+            started=_started(record),
         )
     except WireError as error:
         raise WireError(f"the record {_shown(key)}: {error}") from error
@@ -148,7 +158,7 @@ def _load(value: object) -> Mapping[str, Any]:
         raise WireError(f"wanted at most {MAX_RECORD_BYTES} bytes, found {len(value)}")
     try:
         text = value if isinstance(value, str) else value.decode()
-        loaded: object = json.loads(text, parse_constant=_refuse_constant)
+        loaded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise WireError(f"wanted JSON, found something else: {error}") from error
     return _object(loaded, "")
@@ -157,6 +167,14 @@ def _load(value: object) -> Mapping[str, Any]:
 def _refuse_constant(name: str) -> NoReturn:
     """Python reads NaN and Infinity; JSON has neither."""
     raise ValueError(f"{name} stands in it")
+
+
+def _finite(text: str) -> float:
+    """Python reads 1e999 as infinity, which could not be written again."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number in it is too large")
+    return value
 
 
 def _check_identity(record: Mapping[str, Any], endpoint: EndpointId, instance_id: int) -> None:
@@ -196,6 +214,20 @@ def _planes(record: Mapping[str, Any], transport: Mapping[str, Any]) -> tuple[st
         if not isinstance(plane, str) or not plane:
             _complain("in 'planes'", "names", plane)
     return tuple(cast(Sequence[str], planes))
+
+
+def _version(record: Mapping[str, Any]) -> str | None:
+    """Only to be shown and compared, so what is no version harms nobody and counts as absent."""
+    found = record.get("version")
+    return found if isinstance(found, str) and _VERSION.fullmatch(found) else None
+
+
+def _started(record: Mapping[str, Any]) -> float | None:
+    """Likewise only to be shown."""
+    found = record.get("started")
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < _FAR_FUTURE:
+        return None
+    return float(found)
 
 
 # ── members by type ─────────────────────────────────────────────────────────────────────────────────
