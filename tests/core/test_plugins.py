@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from reqplane import plugins as plugins_module
 from reqplane.errors import PluginBroken, PluginConflict, PluginNotFound, SettingsError
-from reqplane.plugins import Found, Plugins, installed, list_plugins, load_plugins
+from reqplane.plugins import Found, Plugins, installed, list_plugins, load_discovery, load_plugins
 from reqplane.routing import RouterMode
 from reqplane.settings import Settings, load
 
@@ -97,6 +97,11 @@ class Site:
         variables = {**ENV, **env}
         return load_plugins(load(Settings, variables), variables, entry_points=self.entry_points)
 
+    def discovery(self, **env: str) -> type[Any]:
+        variables = {**ENV, **env}
+        settings = load(Settings, variables)
+        return load_discovery(settings, variables, entry_points=self.entry_points)[0]
+
     def listing(self, **env: str) -> dict[str, Found]:
         settings = load(Settings, {**ENV, **env})
         return {found.distribution: found for found in list_plugins(settings, entry_points=self.entry_points)}
@@ -124,7 +129,7 @@ def test_what_the_settings_name_is_there(site: Site):
     plugins = site.load()
     assert set(plugins.request_transports) == {"pigeon"}
     assert set(plugins.response_transports) == {"tcp_stream"}
-    assert set(plugins.discovery_backends) == {"file", "mem"}
+    assert set(plugins.discovery_backends) == {"file", "mem", "static"}
     assert set(plugins.codecs) == {"msgpack", "json"}
     assert set(plugins.policies) == {mode.value for mode in RouterMode}
 
@@ -202,6 +207,44 @@ def test_a_failed_open_is_the_plugins(site: Site):
     assert str(error) == (
         "plugin 'pigeon' of reqplane-pigeon is broken at open: Pigeon.open raised OSError: no coop"
     )
+
+
+# ── discovery alone ─────────────────────────────────────────────────────────────────────────────────
+
+DISCOVERY = """
+from reqplane.discovery.memory import MemoryDiscovery
+from reqplane.hookspecs import hookimpl
+
+class Phonebook(MemoryDiscovery):
+    name = "NAME"
+
+@hookimpl
+def reqplane_discovery_backends(): return [Phonebook]
+"""
+
+
+def test_discovery_alone_needs_no_plane(bare: Site):
+    assert bare.discovery().name == "mem"
+    bare.install("reqplane-pigeon", "pigeon", "import nowhere")
+    bare.install("reqplane-tcp-stream", "tcp_stream", "import nowhere")
+    assert bare.discovery(DYN_REQUEST_PLANE="pigeon").name == "mem"
+
+
+def test_discovery_alone_may_be_an_extensions(bare: Site):
+    bare.extend("acme-phonebook", "phonebook", DISCOVERY)
+    assert bare.discovery(DYN_DISCOVERY_BACKEND="phonebook").__qualname__ == "Phonebook"
+    bare.extend("acme-bad", "bad", "import nowhere")
+    with pytest.raises(PluginBroken, match="DYN_DISABLED_EXTENSIONS=bad"):
+        bare.discovery(DYN_DISCOVERY_BACKEND="phonebook")
+
+
+def test_discovery_alone_has_the_same_complaints(bare: Site):
+    with pytest.raises(PluginNotFound, match="did you mean 'file'"):
+        bare.discovery(DYN_DISCOVERY_BACKEND="fil")
+    with pytest.raises(SettingsError, match="DYN_FILE_TTL"):
+        bare.discovery(DYN_DISCOVERY_BACKEND="file", DYN_FILE_TTL="soon")
+    with pytest.raises(SettingsError, match="export DYN_DISCOVERY_BACKEND=file"):
+        bare.discovery(DYN_DISCOVERY_BACKEND="")
 
 
 # ── what is missing ─────────────────────────────────────────────────────────────────────────────────

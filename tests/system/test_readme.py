@@ -189,9 +189,10 @@ def quoted(text: str) -> str:
 
 
 def without_chance(text: str) -> str:
-    """With what differs from run to run replaced: times, addresses, request ids."""
+    """With what differs from run to run replaced: times, ages, addresses, request ids."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", text)
+    text = re.sub(r"(AGE|\d+ s) +(?=ADDRESS$|http)", "AGE ", text, flags=re.MULTILINE)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
     return re.sub(r"^ +\d+\.\d ms", "MS", text, flags=re.MULTILINE)
 

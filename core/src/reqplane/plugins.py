@@ -133,9 +133,13 @@ class Plugins:
 
     def broken_at_open(self, cls: type[Any], error: BaseException) -> PluginBroken:
         """The error for a class whose `open` raised something that is not ours."""
-        origin = self.origins[cls]
-        problem = f"{cls.__qualname__}.open raised {_described(error)}"
-        return PluginBroken(origin.name, origin.distribution, "open", problem)
+        return broken_at_open(self.origins[cls], cls, error)
+
+
+def broken_at_open(origin: Found, cls: type[Any], error: BaseException) -> PluginBroken:
+    """The error for a class of the plugin `origin`, whose `open` raised something that is not ours."""
+    problem = f"{cls.__qualname__}.open raised {_described(error)}"
+    return PluginBroken(origin.name, origin.distribution, "open", problem)
 
 
 def load_plugins(
@@ -157,9 +161,24 @@ def load_plugins(
     loaded += [_ask(Found(name, "(given)", "", ""), plugin) for name, plugin in (extra or {}).items()]
     loaded += [_load(entry) for entry in _wanted(entries, settings)]
     answers = _by_name(loaded)
-    problems = [*problems, *_problems_of_chosen(answers, settings, env)]
-    _check_choice(answers, settings, env, entries, problems)
+    _check_choice(answers, _choices(settings), env, entries, problems)
     return _plugins(loaded, answers, settings)
+
+
+def load_discovery(
+    settings: Settings, env: Mapping[str, str], *, entry_points: Iterable[EntryPoint] | None = None
+) -> tuple[type[Discovery], Found]:
+    """The chosen discovery backend alone and where it comes from, whatever planes are missing or broken.
+
+    Raises what `load_plugins` does.
+    """
+    entries = installed() if entry_points is None else tuple(entry_points)
+    extensions = [entry for entry in entries if entry.group == EXTENSIONS_GROUP]
+    loaded = [_load_builtin(), *(_load(entry) for entry in _wanted(extensions, settings))]
+    answers = _by_name(loaded)
+    _check_choice(answers, [(DISCOVERY, settings.discovery)], env, entries)
+    cls, plugin = answers[DISCOVERY][settings.discovery]
+    return cls, plugin.source
 
 
 def list_plugins(settings: Settings, *, entry_points: Iterable[EntryPoint] | None = None) -> list[Found]:
@@ -400,22 +419,28 @@ def _choices(settings: Settings) -> list[tuple[Kind, str]]:
     ]
 
 
-def _problems_of_chosen(answers: _Answers, settings: Settings, env: Mapping[str, str]) -> list[Problem]:
+def _problems_of_chosen(
+    answers: _Answers, choices: Sequence[tuple[Kind, str]], env: Mapping[str, str]
+) -> list[Problem]:
     """What is wrong with the variables of the plugins that were chosen and are there."""
-    chosen = [answers[kind][name][0] for kind, name in _choices(settings) if name in answers[kind]]
+    chosen = [answers[kind][name][0] for kind, name in choices if name in answers[kind]]
     classes = [cls.settings for cls in chosen if getattr(cls, "settings", None) is not None]
     return collect(classes, env)[1]
 
 
 def _check_choice(
     answers: _Answers,
-    settings: Settings,
+    choices: Sequence[tuple[Kind, str]],
     env: Mapping[str, str],
     entries: Sequence[EntryPoint],
-    problems: Sequence[Problem],
+    problems: Sequence[Problem] = (),
 ) -> None:
-    """Complain about what is named and not there, and about every wrong variable, all in one error."""
-    missing = [(kind, name) for kind, name in _choices(settings) if name not in answers[kind]]
+    """Complain about what is named and not there, and about every wrong variable, all in one error.
+
+    `problems` are those that are known already.
+    """
+    problems = [*problems, *_problems_of_chosen(answers, choices, env)]
+    missing = [(kind, name) for kind, name in choices if name not in answers[kind]]
     defaults = [(kind, name) for kind, name in missing if kind.variable and not _is_set(kind, env)]
     errors: list[PluginError | SettingsError] = [
         _not_found(kind, name, _installed_names(kind, answers, entries))
