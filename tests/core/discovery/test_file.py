@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,12 +20,14 @@ import pytest
 from core.discovery.world import GENEROUS, FakeHost, Opener, Watcher, eventually, our_threads, record
 from reqplane.discovery.file import FileDiscovery
 from reqplane.discovery.scan import Scan
+from reqplane.discovery.scan import _read as read_record
 from reqplane.discovery.slots import Folder, Slot, reserve
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
 from reqplane.model import EndpointId
 from reqplane.wire.records import encode_record, instance_name
 
 GENERATE = EndpointId("default", "backend", "generate")
+EMBED = EndpointId("default", "backend", "embed")
 NAME = instance_name(GENERATE, 0)
 LOG = logging.getLogger("reqplane.test")
 TTL = 10.0
@@ -352,6 +356,71 @@ async def test_a_lost_place_is_closed_all_the_same(opened: Opener, folder: Path)
     slot.free()
 
 
+def _garbage(there: Path) -> None:
+    there.write_bytes(b"\xff" * 100)
+
+
+INTRUDERS: dict[str, Callable[[Path], object]] = {
+    "garbage": _garbage,
+    "a link": lambda there: there.symlink_to("/etc/passwd"),
+    "a link to itself": lambda there: there.symlink_to(there.name),
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("intrude", INTRUDERS.values(), ids=INTRUDERS)
+async def test_what_takes_a_records_place_costs_the_worker_little(
+    opened: Opener, watching: Watcher, folder: Path, intrude: Callable[[Path], object]
+) -> None:
+    discovery = await opened(DYN_FILE_TTL="1")
+    seen = await watching(await opened(), GENERATE)
+    registration = await discovery.reserve(GENERATE, 11)
+    await registration.publish(record(GENERATE, 0, 11))
+    await seen.until(lambda seen: seen.now)
+    there = folder / "v1" / "instances" / NAME
+    there.unlink()
+    intrude(there)
+    await lost(registration.lost)
+    await registration.renew()
+    number = 1 if intrude is Path.mkdir else 0  # a folder we don't remove
+    assert registration.instance_id == number
+    await registration.publish(record(GENERATE, number, 11))
+    await seen.until(lambda seen: set(seen.now) == {(GENERATE, number)})
+
+
+@pytest.mark.parametrize("intrude", INTRUDERS.values(), ids=INTRUDERS)
+def test_what_takes_a_locks_place_costs_a_number_at_most(
+    place: Folder, tmp_path: Path, intrude: Callable[[Path], object]
+) -> None:
+    intrude(Path(place.locks) / NAME)
+    assert not place.is_orphan(NAME)
+    slot = reserve(place, GENERATE, TTL)
+    assert slot.number == (0 if intrude is _garbage else 1)
+    slot.free()
+
+
+def test_a_link_in_a_locks_place_is_not_followed(place: Folder, tmp_path: Path) -> None:
+    """Else whoever may write to the folder could have another user's files emptied."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (Path(place.locks) / NAME).symlink_to(precious)
+    slot = reserve(place, GENERATE, TTL)
+    assert slot.number == 1
+    assert precious.read_text() == "precious"
+    slot.free()
+
+
+@pytest.mark.parametrize("intrude", [os.mkfifo, Path.mkdir], ids=["a pipe", "a folder"])
+async def test_what_takes_the_clocks_place_is_told(
+    opened: Opener, folder: Path, intrude: Callable[[Path], object]
+) -> None:
+    (folder / "v1").mkdir(parents=True)
+    intrude(folder / "v1" / "clock")
+    with pytest.raises(DiscoveryUnavailable, match="can't be used"):
+        await opened()
+
+
 async def test_a_removed_folder_is_empty_and_comes_back(
     opened: Opener, watching: Watcher, folder: Path
 ) -> None:
@@ -487,6 +556,7 @@ async def test_junk_is_skipped_with_one_warning(
     (records / ".hidden").write_text("")
     (records / "folder").mkdir()
     os.mkfifo(records / "pipe")
+    (records / "link").symlink_to(records / NAME)
     good = instance_name(GENERATE, 7)
     (records / good).write_bytes(encode_record(record(GENERATE, 7, 77)))
     seen = await watching(await opened(), None)
@@ -495,15 +565,108 @@ async def test_junk_is_skipped_with_one_warning(
     def warnings() -> list[str]:
         return [entry.getMessage() for entry in caplog.records]
 
-    assert len(warnings()) == 3
-    assert sum(NAME in text for text in warnings()) == 1
-    os.utime(records / NAME)
+    assert len(warnings()) == 6
+    assert sum(f"{NAME}'" in text for text in warnings()) == 1
+    for name in (NAME, "folder", "pipe"):
+        os.utime(records / name)
+    (records / "folder" / "file").write_text("")
     (records / "rubbish").write_text("[]")
-    await eventually(lambda: len(warnings()) == 4)
+    await eventually(lambda: len(warnings()) == 7)
     await asyncio.sleep(0.6)
-    assert len(warnings()) == 4
+    assert len(warnings()) == 7
+    for kind in ("folder", "pipe", "symbolic link"):
+        assert sum(f"wanted a plain file, found a {kind}" in text for text in warnings()) == 1
     (records / NAME).write_bytes(encode_record(record(GENERATE, 0, 11)))
     await seen.until(lambda seen: seen.incarnations == {77, 11})
+
+
+_GUIDE_LIKE = NAME.encode()
+BROKEN: dict[str, tuple[bytes, bytes]] = {
+    "empty": (_GUIDE_LIKE, b""),
+    "binary": (_GUIDE_LIKE, b"\xff\xfe\0" * 100),
+    "10 MB": (_GUIDE_LIKE, b'{"transport":{"tcp":"' + b"x" * 10_000_000),
+    "deep": (_GUIDE_LIKE, b'{"transport":' * 5000),
+    "huge number": (_GUIDE_LIKE, b'{"transport":{},"capacity":' + b"9" * 10_000 + b"}"),
+    "infinite": (_GUIDE_LIKE, b'{"transport":{"a":1e999}}'),
+    "wrong type": (_GUIDE_LIKE, b'{"transport":{},"planes":"\\u001b[2J"}'),
+    "another's": (_GUIDE_LIKE, b'{"transport":{},"namespace":"other"}'),
+    "dynamo, a model": (DYNAMO_FILE.encode(), b'{"type":"Model","transport":{}}'),
+    "dynamo, wrong id": (DYNAMO_FILE.encode(), b'{"transport":{"tcp":"a:1"},"instance_id":1}'),
+    "dynamo, no transport": (DYNAMO_FILE.encode(), b'{"transport":"tcp"}'),
+    "dots": (b"a%2F..%2F..%2F0", b'{"transport":{}}'),
+    "encoded slash": (b"a%2Fb%252Fc%2Fd%2F0", b'{"transport":{}}'),
+    "wildcards": (b"*%2Fb%2F>%2F0", b'{"transport":{}}'),
+    "NUL": (b"a%00%2Fb%2Fc%2F0", b'{"transport":{}}'),
+    "a part of 64": (b"a%2Fb%2F" + b"c" * 64 + b"%2F0", b'{"transport":{}}'),
+    "escape sequence": (b"a%2Fb\x1b[2J\r\n%2Fc%2F0", b'{"transport":{}}'),
+    "not UTF-8": (b"a%2Fb\xff%2Fc%2F0", b'{"transport":{}}'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_record_is_told_of_once_and_hurts_no_other(
+    place: Folder, name: bytes, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = Scan(place, TTL, LOG)
+    there = os.path.join(os.fsencode(place.records), name)
+    Path(os.fsdecode(there)).write_bytes(content)
+    good = reserve(place, EMBED, TTL)
+    good.write(encode_record(record(EMBED, good.number, 77)))
+    assert told(scan) == [(True, 77)]
+    for _ in range(3):
+        os.utime(there)
+        assert told(scan) == []
+    (warning,) = [entry.getMessage() for entry in caplog.records]
+    assert warning.isprintable()
+    assert len(warning) < 1500
+    good.free()
+
+
+def test_a_file_that_may_not_be_read_is_told_of_once(
+    place: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = Scan(place, TTL, LOG)
+    there, slot = Path(place.records) / NAME, published(place, 11)
+    assert told(scan) == [(True, 11)]
+
+    def forbidden(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as patched:  # root may read everything
+        patched.setattr("reqplane.discovery.scan.open_plain", forbidden)
+        os.utime(there)
+        assert told(scan) == [(False, 11)]
+        os.utime(there)
+        assert told(scan) == []
+    assert caplog.text.count("Permission denied") == 1
+    os.utime(there)
+    assert told(scan) == [(True, 11)]
+    slot.free()
+
+
+def test_a_pipe_that_takes_a_records_place_holds_nobody_up(place: Folder) -> None:
+    """Even if it comes between looking at the name and opening it."""
+    there = Path(place.records) / NAME
+    os.mkfifo(there)
+    with pytest.raises(OSError, match="not a plain file"):
+        read_record(str(there))
+    there.unlink()
+    there.symlink_to("/dev/zero")
+    with pytest.raises(OSError):  # noqa: PT011  (the system's own words)
+        read_record(str(there))
+
+
+def test_a_clock_that_jumps_drops_nobody_who_is_touched(place: Folder) -> None:
+    """The system's clock is set while workers live: their next touch has another time, no more."""
+    scan = Scan(place, TTL, LOG)
+    there, slot = Path(place.records) / NAME, published(place, 11)
+    assert told(scan) == [(True, 11)]
+    for jump in (3600.0, -3600.0, 86400.0 * 365 * 60):
+        place.now = lambda jump=jump: time.time() + jump  # type: ignore[method-assign]
+        assert told(scan) == []
+        aged(there, -jump)
+        assert told(scan) == []
+    slot.free()
 
 
 async def test_watches_share_one_thread(opened: Opener, watching: Watcher) -> None:

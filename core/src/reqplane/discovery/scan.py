@@ -10,6 +10,7 @@ from the file server's nor one that is set makes workers come or go, and a stamp
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -17,10 +18,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reqplane.discovery.slots import Folder
-from reqplane.errors import WireError
+from reqplane.discovery.slots import Folder, open_plain
+from reqplane.errors import WireError, describe
 from reqplane.model import Change, Instance
 from reqplane.wire.records import MAX_RECORD_BYTES, PREFIX, parse_record
+
+_OUR_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""What is no fault of the file: then nothing is known, and nobody is dropped."""
 
 
 @dataclass(slots=True)
@@ -30,9 +34,11 @@ class _File:
     stamp: tuple[int, int, int, int]
     content: bytes
     instance: Instance | None
-    """None if the content breaks the rules."""
+    """None if it breaks the rules, or can't be read."""
     touched: float
     """On the monotonic clock."""
+    complaint: str = ""
+    """Why it could not be read."""
     orphan: bool = False
     """Its owner's lock was seen free.  Stays: who holds the lock after that is not this record's owner."""
 
@@ -78,8 +84,6 @@ class Scan:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None  # it went after the folder was read
-        if not stat.S_ISREG(status.st_mode):
-            return None
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if known is not None and known.stamp == stamp:
             return known
@@ -87,13 +91,19 @@ class Scan:
             content = _read(entry.path)
         except FileNotFoundError:
             return None
-        except PermissionError as error:
-            self._warn(entry.path, error)
-            return _File(stamp, b"", None, 0)
+        except OSError as error:
+            if error.errno in _OUR_TROUBLE:
+                raise
+            complaint = _kind(status.st_mode) or describe(error)
+            if known is None or known.complaint != complaint:
+                self._warn(entry.path, complaint)
+            return _File(stamp, b"", None, 0, complaint)
         touched = time.monotonic() - max(0.0, self._clock() - status.st_mtime)
-        if known is not None and known.content == content:  # only touched, or written again as it was
+        if (
+            known is not None and not known.complaint and known.content == content
+        ):  # only touched, or written again as it was
             same_owner = known.stamp[0] == stamp[0]
-            return _File(stamp, content, known.instance, touched, known.orphan and same_owner)
+            return _File(stamp, content, known.instance, touched, orphan=known.orphan and same_owner)
         return _File(stamp, content, self._parse(entry, content), touched)
 
     def _parse(self, entry: os.DirEntry[str], content: bytes) -> Instance | None:
@@ -115,13 +125,23 @@ class Scan:
             self._now = self._folder.now()
         return self._now
 
-    def _warn(self, path: str, error: Exception) -> None:
-        self._log.warning("discovery: the file %r is skipped: %s", path, error)
+    def _warn(self, path: str, problem: object) -> None:
+        self._log.warning("discovery: the file %r is skipped: %s", path, problem)
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+    """What could be a record, and a byte more.  OSError for all but plain files: a pipe would hold us up."""
+    fd = open_plain(path, os.O_RDONLY)
+    with open(fd, "rb") as file:
         return file.read(MAX_RECORD_BYTES + 1)
+
+
+def _kind(mode: int) -> str:
+    """What stands there instead of a plain file, if that is so."""
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe"}
+    return f"wanted a plain file, found {kinds.get(stat.S_IFMT(mode), 'something else')}"
 
 
 def _differences(

@@ -62,7 +62,7 @@ class Folder:
                 self._keep_private()
             for folder in (self.records, self.locks, self._drafts):
                 os.makedirs(folder, exist_ok=True)
-            os.close(os.open(self._clock, os.O_WRONLY | os.O_CREAT, 0o666))
+            os.close(open_plain(self._clock, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
             raise DiscoveryUnavailable(
                 f"the discovery folder {self.path} can't be used ({error.strerror}); "
@@ -90,7 +90,7 @@ class Folder:
         Where we may not touch, ours has to do.
         """
         try:
-            fd = os.open(self._clock, os.O_WRONLY)
+            fd = open_plain(self._clock, os.O_WRONLY)
             try:
                 os.utime(fd)
                 return os.fstat(fd).st_mtime
@@ -117,15 +117,18 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove the drafts of processes that died while writing one."""
+        entries: list[os.DirEntry[str]] = []
         with suppress(OSError):
-            for entry in list(os.scandir(self._drafts)):
-                if self.now() - entry.stat().st_mtime > _FORGOTTEN:
+            entries += os.scandir(self._drafts)
+        for entry in entries:
+            with suppress(OSError):  # what can't be removed stays
+                if self.now() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN:
                     os.unlink(entry.path)
 
     def is_orphan(self, name: str) -> bool:
         """Whether this machine's kernel says that nobody holds the number any more."""
         try:
-            fd = os.open(os.path.join(self.locks, name), os.O_RDONLY)
+            fd = open_plain(os.path.join(self.locks, name), os.O_RDONLY)
         except OSError:
             return False
         try:  # closing gives back a lock that we get
@@ -213,24 +216,42 @@ def _take(folder: Folder, name: str, ttl: float) -> int | None:
     """The open, locked lock file, or None if somebody has the number."""
     path = os.path.join(folder.locks, name)
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        if os.path.exists(path):  # another user's
+        lock = open_plain(path, os.O_RDWR | os.O_CREAT)
+    except OSError:
+        if os.path.lexists(path):  # another user's, or no plain file
             return None
         raise
     try:
-        if not _lock_unless_held(lock) or not _names(path, lock) or _lives_elsewhere(folder, name, ttl, lock):
+        if (
+            not _lock_unless_held(lock)
+            or not _names(path, lock)
+            or _lives_elsewhere(folder, name, ttl, lock)
+            or not _cleared(folder, name)
+        ):
             os.close(lock)
             return None
-        # What a dead owner left must go first: with the lock held again it would look alive.
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder.records, name))
         os.ftruncate(lock, 0)
         os.pwrite(lock, folder.machine, 0)
     except BaseException:
         _close(lock)
         raise
     return lock
+
+
+def _cleared(folder: Folder, name: str) -> bool:
+    """Remove what a dead owner left: with the lock held again it would look alive.
+
+    False if it can't be removed: it is a folder, or another user's in a folder that is everybody's.
+    """
+    try:
+        os.unlink(os.path.join(folder.records, name))
+    except FileNotFoundError:
+        pass
+    except (IsADirectoryError, PermissionError):
+        if not os.access(folder.records, os.W_OK):
+            raise
+        return False
+    return True
 
 
 def _lock_unless_held(fd: int) -> bool:
@@ -252,7 +273,7 @@ def _lock_unless_held(fd: int) -> bool:
 def _lives_elsewhere(folder: Folder, name: str, ttl: float, lock: int) -> bool:
     """Whether there is a fresh record whose owner's lock we could not have seen."""
     try:
-        touched = os.stat(os.path.join(folder.records, name)).st_mtime
+        touched = os.stat(os.path.join(folder.records, name), follow_symlinks=False).st_mtime
     except FileNotFoundError:
         return False
     return os.pread(lock, 256, 0) != folder.machine and folder.now() - touched <= ttl
@@ -275,9 +296,22 @@ def _try_lock(fd: int, kind: int) -> bool:
 def _names(path: str, fd: int) -> bool:
     """Whether the path still leads to the open file."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open a plain file; OSError for anything else.
+
+    In a folder that others can write to, a link could lead us to overwrite a file of our own, and a pipe
+    would hold us up.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a plain file", path)
+    return fd
 
 
 def _close(fd: int | None) -> None:
