@@ -117,7 +117,13 @@ async def test_signals_can_be_left_alone() -> None:
         await serving
 
 
-@pytest.mark.parametrize("path", ["", "ns.comp", "a.b.c.d", "../x.b.c", "a.b.c/d", "ns.comp.é", "*.b.>"])
+BAD_PATHS = [
+    *("", "ns.comp", "a.b.c.d", "a..c", "../x.b.c", "a.b.c/d", "a.b%2fc.d", "ns.comp.é", "*.b.c", "a.b.>"),
+    *("a.b.c\0", "a.b.c\n", " a.b.c", "-a.b.c", "http://a/b.c.d", "dyn://dyn://a.b.c", f"a.b.{'c' * 64}"),
+]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
 async def test_a_bad_path_says_what_is_wanted(path: str) -> None:
     async with reqplane.connect(ENV) as runtime:
         with pytest.raises(ValueError, match="endpoint path"):

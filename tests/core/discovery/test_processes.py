@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 import pytest_asyncio
 from core.discovery.world import GENEROUS, Opener, Watcher, eventually
 from reqplane.model import EndpointId
+from reqplane.wire.records import instance_name
 
 pytestmark = pytest.mark.system
 
@@ -151,6 +153,75 @@ async def test_a_frozen_worker_dies_at_its_ttl_and_may_come_back(
     worker.send(signal.SIGCONT)
     for seen_by in (seen, later):
         await seen_by.until(lambda seen: seen.incarnations == {worker.incarnation})
+
+
+async def test_a_frozen_worker_whose_number_was_taken_takes_another(
+    opened: Opener, watching: Watcher, started: Starter, folder: Path
+) -> None:
+    """Its lock's file is gone, as after a restored backup; so another worker could get its number."""
+    seen = await watching(await opened(DYN_FILE_TTL="1"), GENERATE)
+    former = await (await started(ttl=1)).ready()
+    former.send(signal.SIGSTOP)
+    await seen.until(lambda seen: not seen.now)
+    shutil.rmtree(folder)
+    successor = await (await started(ttl=1)).ready()
+    assert successor.id == former.id == 0
+    former.send(signal.SIGCONT)
+    await former.ready()
+    assert former.id == 1
+    there = {0: successor.incarnation, 1: former.incarnation}
+    await seen.until(lambda seen: {i.instance_id: i.incarnation for i in seen.now.values()} == there)
+    former.go()
+    await seen.until(lambda seen: seen.incarnations == {successor.incarnation})
+    assert successor.process.returncode is None
+
+
+async def test_workers_that_lost_their_places_together_share_no_number(
+    opened: Opener, watching: Watcher, started: Starter, folder: Path
+) -> None:
+    seen = await watching(await opened(DYN_FILE_TTL="1"), GENERATE)
+    workers = [await started(ttl=1) for _ in range(4)]
+    before = {(await worker.ready()).incarnation for worker in workers}
+    await seen.until(lambda seen: seen.incarnations == before)
+    for worker in workers:
+        worker.send(signal.SIGSTOP)
+    shutil.rmtree(folder)
+    await seen.until(lambda seen: not seen.now)
+    for worker in workers:
+        worker.send(signal.SIGCONT)
+    for worker in workers:
+        await worker.ready()
+    await seen.until(lambda seen: seen.incarnations == before)
+    assert len(seen.now) == len({worker.id for worker in workers}) == 4
+
+
+async def test_a_worker_killed_while_frozen_leaves_its_number(
+    opened: Opener, watching: Watcher, started: Starter
+) -> None:
+    seen = await watching(await opened(DYN_FILE_TTL="1000"), GENERATE)
+    former = await (await started(ttl=1000)).ready()
+    await seen.until(lambda seen: seen.incarnations == {former.incarnation})
+    former.send(signal.SIGSTOP)
+    former.send(signal.SIGKILL)
+    await former.process.wait()
+    successor = await (await started(ttl=1000)).ready()
+    assert successor.id == 0
+    await seen.until(lambda seen: seen.incarnations == {successor.incarnation})
+
+
+async def test_one_who_deletes_anothers_record_costs_it_a_moment(
+    opened: Opener, watching: Watcher, started: Starter, folder: Path
+) -> None:
+    seen = await watching(await opened(), GENERATE)
+    first, second = [await (await started(ttl=1)).ready() for _ in range(2)]
+    both = {first.incarnation, second.incarnation}
+    await seen.until(lambda seen: seen.incarnations == both)
+    (folder / "v1" / "instances" / instance_name(GENERATE, first.id)).unlink()
+    number = first.id
+    await first.ready()
+    assert first.id == number
+    await seen.until(lambda seen: seen.incarnations == both)
+    assert [c.instance.incarnation for c in seen.changes if not c.up] in ([], [first.incarnation])
 
 
 async def test_twenty_processes_never_share_a_number(opened: Opener, started: Starter) -> None:

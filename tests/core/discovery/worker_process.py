@@ -1,6 +1,7 @@
 """A worker in a process of its own, to be killed and frozen.
 
 Prints one JSON line with what it has when it is ready, and then lives until its standard input ends.
+If it loses its place it takes another, as a real worker does, and prints what it has then.
 What it does on the way is told by its arguments, in order.
 """
 
@@ -33,9 +34,19 @@ async def main(steps: list[str]) -> None:
         if "reserve" not in steps:
             address = f"a:{n}"
             await registration.publish(record(GENERATE, registration.instance_id, host.incarnation, address))
-    ready = {"id": registration.instance_id, "incarnation": host.incarnation, "at": time.time()}
-    print(json.dumps(ready), flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
+
+    def tell() -> None:
+        told = {"id": registration.instance_id, "incarnation": host.incarnation, "at": time.time()}
+        print(json.dumps(told), flush=True)
+
+    tell()
+    leaving = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
+    while not leaving.done():
+        await asyncio.wait([leaving, registration.lost], return_when=asyncio.FIRST_COMPLETED)
+        if not leaving.done():
+            await registration.renew()
+            await registration.publish(record(GENERATE, registration.instance_id, host.incarnation))
+            tell()
     await discovery.aclose()
 
 
