@@ -193,6 +193,7 @@ def test_keys_that_are_none(key: str) -> None:
         (b'{"transport": {"a": 1e999}}', "too large"),
         (b"[" * 60_000, "wanted JSON"),
         (b'{"a":' * 10_000, "wanted JSON"),
+        (b'{"transport":{"a":' + b"[" * 500 + b"]" * 500 + b"}}", "nested at most 16 deep"),
         (b'{"incarnation": ' + b"9" * 5000 + b"}", "wanted JSON"),
         (b" " * (MAX_RECORD_BYTES + 1), "65536 bytes, found 65537"),
         (b"[]", "wanted an object, found a list"),

@@ -17,11 +17,14 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from reqplane.discovery.slots import Folder, open_plain
 from reqplane.errors import WireError, describe
 from reqplane.model import Change, Instance
 from reqplane.wire.records import MAX_RECORD_BYTES, PREFIX, parse_record
+
+_Stamp: TypeAlias = tuple[int, int, int, int]
 
 _OUR_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """What is no fault of the file: then nothing is known, and nobody is dropped."""
@@ -31,7 +34,7 @@ _OUR_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 class _File:
     """A record's file as it was last looked at."""
 
-    stamp: tuple[int, int, int, int]
+    stamp: _Stamp
     content: bytes
     instance: Instance | None
     """None if it breaks the rules, or can't be read."""
@@ -41,6 +44,10 @@ class _File:
     """Why it could not be read."""
     orphan: bool = False
     """Its owner's lock was seen free.  Stays: who holds the lock after that is not this record's owner."""
+
+    def holds(self, content: bytes) -> bool:
+        """Whether it was only touched, or written again as it was."""
+        return not self.complaint and self.content == content
 
 
 class Scan:
@@ -98,10 +105,14 @@ class Scan:
             if known is None or known.complaint != complaint:
                 self._warn(entry.path, complaint)
             return _File(stamp, b"", None, 0, complaint)
-        touched = time.monotonic() - max(0.0, self._clock() - status.st_mtime)
-        if (
-            known is not None and not known.complaint and known.content == content
-        ):  # only touched, or written again as it was
+        return self._renewed(entry, known, stamp, content, status.st_mtime)
+
+    def _renewed(
+        self, entry: os.DirEntry[str], known: _File | None, stamp: _Stamp, content: bytes, mtime: float
+    ) -> _File:
+        """The file, now that it has another stamp."""
+        touched = time.monotonic() - max(0.0, self._clock() - mtime)
+        if known is not None and known.holds(content):
             same_owner = known.stamp[0] == stamp[0]
             return _File(stamp, content, known.instance, touched, orphan=known.orphan and same_owner)
         return _File(stamp, content, self._parse(entry, content), touched)

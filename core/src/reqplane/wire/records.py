@@ -27,6 +27,9 @@ PREFIX = "v1/instances/"
 MAX_RECORD_BYTES = 64 * 1024
 """A larger value is not parsed."""
 
+_DEEPEST = 16
+"""How deep objects and lists may be nested in a record.  Ours are three deep."""
+
 Default = TypeVar("Default", int, None)
 
 _U64 = 2**64 - 1
@@ -161,7 +164,20 @@ def _load(value: object) -> Mapping[str, Any]:
         loaded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise WireError(f"wanted JSON, found something else: {error}") from error
+    if not _is_flat(loaded, _DEEPEST):
+        raise WireError(f"wanted JSON nested at most {_DEEPEST} deep")
     return _object(loaded, "")
+
+
+def _is_flat(value: object, most: int) -> bool:
+    """Whether whoever walks through it by recursion comes back: plugins do, and who writes it as JSON."""
+    if isinstance(value, Mapping):
+        inner = cast(Mapping[object, object], value).values()
+    elif isinstance(value, list):
+        inner = cast(list[object], value)
+    else:
+        return True
+    return most > 0 and all(_is_flat(one, most - 1) for one in inner)
 
 
 def _refuse_constant(name: str) -> NoReturn:
