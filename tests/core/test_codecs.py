@@ -17,7 +17,7 @@ import sys
 import uuid
 from typing import Any, NamedTuple
 
-import msgpack
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -342,7 +342,7 @@ def test_any_number_is_the_same_json(number: str):
 @given(st.integers(-(2**40), 2**40), st.integers(0, 999_999), st.booleans())
 @example(2**33, 0, True)
 def test_a_timestamp_of_others_arrives_as_a_datetime(seconds: int, microseconds: int, as_key: bool):
-    packed = msgpack.packb(msgpack.Timestamp(seconds, microseconds * 1000))
+    packed: Any = msgpack.packb(msgpack.Timestamp(seconds, microseconds * 1000))
     data = b"\x81" + packed + b"\x01" if as_key else packed
     assert read(MSGPACK[0], data) == read(MSGPACK[1], data)
     if abs(seconds) < 2**30:
