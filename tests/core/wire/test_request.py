@@ -178,10 +178,10 @@ def members(of: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 def test_any_members_on_any_level_are_read_alike(
     top: dict, middle: dict, inner: dict, ascii_only: bool
 ) -> None:
-    info = json.dumps(CONNECTION_INFO | inner, ensure_ascii=ascii)
+    info = json.dumps(CONNECTION_INFO | inner, ensure_ascii=ascii_only)
     connection = HEAD["connection_info"] | {"info": info} | middle
     head = HEAD | {"connection_info": connection, "request_stream_connection_info": connection} | top
-    agree(json.dumps(head, ensure_ascii=ascii).encode("utf-8", "surrogatepass"))
+    agree(json.dumps(head, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
 
 
 @given(st.integers(0, 600), st.integers(0, 4), st.binary(max_size=4))
