@@ -407,8 +407,8 @@ def _described(error: BaseException) -> str:
 
 
 def _visible(text: str) -> str:
-    """On one line, and with nothing in it that would steer a terminal."""
-    line = " ".join(text.split())
+    """On one line, without addresses of objects, and with nothing in it that would steer a terminal."""
+    line = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
