@@ -14,11 +14,21 @@ PLUGINS = [ROOT / "plugins" / "http" / "src", ROOT / "plugins" / "tcp_stream" / 
 
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = [
-    {"errors", "model", "timers"},
+    {"errors", "model", "timers", "faster", "containers"},
     {"wire"},
     {"interfaces"},
     {"hookspecs"},
-    {"settings", "sockets", "codecs", "routing", "balancing", "discovery", "builtin", "context"},
+    {
+        "containers",
+        "settings",
+        "sockets",
+        "codecs",
+        "routing",
+        "balancing",
+        "discovery",
+        "builtin",
+        "context",
+    },
     {"plugins"},
     {"instances", "host", "workload"},
     {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},

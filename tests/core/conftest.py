@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from reqplane.endpoint import Answering, ServedEndpoint
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable
-from reqplane.interfaces import Observer
+from reqplane.interfaces import Observer, PayloadCodec
 from reqplane.model import Change, EndpointId, Instance, Limits
 from reqplane.routing import Random, RoundRobin
 from reqplane.sending import Calling
@@ -42,6 +42,7 @@ class Fleet:
     def __init__(self, network: Network, codec: str, limits: Limits | None = None) -> None:
         self.network = network
         self.codec = codec
+        self.codecs: Mapping[str, PayloadCodec] = CODECS
         self.limits = limits or Limits()
         self.host = RuntimeHost({}, self.limits)
         self.response = MemoryResponses(network)
@@ -58,7 +59,7 @@ class Fleet:
         answering = Answering(
             100 + number,
             self.response,
-            CODECS,
+            self.codecs,
             self.host.timers,
             self.observers,
             Workload(self.limits, self.host.inflight, self.host.timers, self.response.report),
@@ -76,7 +77,7 @@ class Fleet:
     def client(self, mode: str = "round_robin") -> Client:
         policies = {"round_robin": RoundRobin(), "random": Random()}
         transports = [MemoryRequests(self.network, name) for name in self.planes]
-        self.table = InstanceTable(ENDPOINT, Nowhere(), transports, CODECS)  # type: ignore[arg-type]
+        self.table = InstanceTable(ENDPOINT, Nowhere(), transports, self.codecs)  # type: ignore[arg-type]
         for policy in policies.values():
             self.table.inform(policy)
         self.table._apply([Change(instance, up=True) for instance in self.instances])

@@ -7,7 +7,7 @@ import itertools
 import textwrap
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from reqplane import plugins as plugins_module
@@ -201,10 +201,17 @@ def test_the_scan_is_done_once_a_process():
     assert installed() is installed()
 
 
-def test_a_failed_open_is_the_plugins(site: Site):
+async def test_a_failed_open_is_the_plugins(site: Site):
     plugins = site.load()
-    error = plugins.broken_at_open(plugins.request_transports["pigeon"], OSError("no coop"))
-    assert str(error) == (
+    pigeon: Any = plugins.request_transports["pigeon"]
+
+    async def fails(host: Any) -> None:
+        raise OSError("no\n coop")
+
+    pigeon.open = fails
+    with pytest.raises(PluginBroken) as caught:
+        await plugins.open(pigeon, cast(Any, None))
+    assert str(caught.value) == (
         "plugin 'pigeon' of reqplane-pigeon is broken at open: Pigeon.open raised OSError: no coop"
     )
 

@@ -381,9 +381,15 @@ class Registration(ABC):
 
 
 class Discovery(ABC):
-    """Where workers register and frontends find them."""
+    """Where workers register and frontends find them.
+
+    It keeps records as they are handed to `Registration.publish`.  `reqplane.wire.records` makes bytes of
+    them (`encode_record`), and of a key and bytes again the Instance that a Change holds (`guide_key`,
+    `parse_record`).
+    """
 
     name: ClassVar[str]
+    """The value of DYN_DISCOVERY_BACKEND that chooses it."""
     settings: ClassVar[type[Any] | None] = None
     where: str = ""
     """What messages call the place, such as "the folder /tmp/x"; "" if there is no better word."""
@@ -399,7 +405,11 @@ class Discovery(ABC):
 
     @abstractmethod
     def watch(self, endpoint: EndpointId | None) -> AsyncIterator[list[Change]]:
-        """Follow one endpoint, or all.  The first batch is what there is, perhaps nothing."""
+        """Follow one endpoint, or all.  The first batch is what there is, and comes even if that is nothing.
+
+        A new record of a worker is one more Change that is `up`.  When this ends or raises it is called
+        again a moment later, and what its first batch does not hold counts as gone.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -410,10 +420,13 @@ class Discovery(ABC):
 
 
 class PayloadCodec(ABC):
-    """Values to bytes and back.  Stateless; one instance serves the whole runtime."""
+    """Values to bytes and back.  Made without arguments; one instance serves the whole runtime.
+
+    A codec other than json and msgpack works between peers that share a response connection: all of ours.
+    """
 
     name: ClassVar[str]
-    """What a record announces and a request's head says."""
+    """What a record announces and a request's head says: the value of DYN_REQUEST_PLANE_CODEC."""
 
     @abstractmethod
     def encode(self, value: Any) -> bytes:
@@ -421,7 +434,10 @@ class PayloadCodec(ABC):
 
     @abstractmethod
     def decode(self, data: Body) -> Any:
-        """PayloadError if the bytes are not this codec's."""
+        """PayloadError if the bytes are not this codec's, or would become more than this process can hold.
+
+        They are bytes, a bytearray or a memoryview of either.
+        """
 
 
 Outcome = Literal["done", "failed", "refused", "unreachable", "unknown", "left"]
@@ -439,11 +455,14 @@ class RouterPolicy(ABC):
 
     @abstractmethod
     def changed(self, added: Iterable[Instance], removed: Iterable[Instance]) -> None:
-        """The workers that can be reached changed."""
+        """The workers that can be reached changed; the first time, those that there are.
+
+        One that is removed and added at once has a new record; `incarnation` tells that it is the same.
+        """
 
     @abstractmethod
     def pick(self, request: Request, avoid: AbstractSet[int]) -> Instance | None:
-        """One worker whose incarnation is not in `avoid`, or None if there is none."""
+        """One worker whose incarnation is not in `avoid` (those tried already), or None if there is none."""
 
     def started(self, instance: Instance) -> None:  # noqa: B027
         """A request goes to this worker now."""

@@ -3,6 +3,8 @@
     entry point ─► looked up by name ─► imported ─► registered ─► asked the questions ─► answers checked
               PluginNotFound, PluginConflict   "import"     "hooks"                 "contract"
 
+    chosen class ─► opened, or made: "open"
+
 The words in quotes are the stages of a PluginBroken.  Two groups of entry points are read:
 `reqplane.transports` by name, so that a broken plugin nobody chose hurts nobody, and
 `reqplane.extensions` whole, but for those in DYN_DISABLED_EXTENSIONS.  Each plugin is asked through a
@@ -11,6 +13,7 @@ plugin manager of its own, so it is always known who answered.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import importlib.metadata
@@ -19,15 +22,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pluggy
 
 from reqplane import builtin, hookspecs
-from reqplane.errors import PluginBroken, PluginConflict, PluginError, PluginNotFound, SettingsError
+from reqplane.errors import (
+    PluginBroken,
+    PluginConflict,
+    PluginError,
+    PluginNotFound,
+    ReqplaneError,
+    SettingsError,
+)
 from reqplane.hookspecs import EXTENSIONS_GROUP, PROJECT, TRANSPORTS_GROUP
 from reqplane.interfaces import (
     Discovery,
+    Host,
     Observer,
     PayloadCodec,
     RequestTransport,
@@ -40,7 +51,8 @@ from reqplane.settings import Problem, Settings, collect
 RESPONSE_PLANE = "tcp_stream"
 """The one response plane; request planes bring it along."""
 
-Class = TypeVar("Class", bound=type[Any])
+OPENING_SECONDS = 30.0
+"""What opening one plugin may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +143,38 @@ class Plugins:
             raise _not_found(POLICY, name, self.policies)
         return self.policies[name]
 
-    def broken_at_open(self, cls: type[Any], error: BaseException) -> PluginBroken:
-        """The error for a class whose `open` raised something that is not ours."""
-        return broken_at_open(self.origins[cls], cls, error)
+    async def open(self, cls: type[Any], host: Host) -> Any:
+        """Open what was chosen; see `open_plugin`."""
+        return await open_plugin(self.origins[cls], cls, host)
+
+    def make(self, cls: type[Any], make: Callable[[], Any]) -> Any:
+        """An object of a codec or a policy, made by `make`; PluginBroken if that fails."""
+        try:
+            return make()
+        except ReqplaneError:
+            raise
+        except (Exception, SystemExit) as error:
+            problem = f"making a {cls.__qualname__} raised {_described(error)}"
+            raise _broken(self.origins[cls], "open", problem) from error
 
 
-def broken_at_open(origin: Found, cls: type[Any], error: BaseException) -> PluginBroken:
-    """The error for a class of the plugin `origin`, whose `open` raised something that is not ours."""
-    problem = f"{cls.__qualname__}.open raised {_described(error)}"
-    return PluginBroken(origin.name, origin.distribution, "open", problem)
+async def open_plugin(origin: Found, cls: type[Any], host: Host) -> Any:
+    """Open a class of the plugin `origin`; PluginBroken if that fails by an error not of ours, or hangs."""
+    contract = next(kind.contract for kind in KINDS if issubclass(cls, kind.contract)).__name__
+    limit = asyncio.timeout(OPENING_SECONDS)
+    try:
+        async with limit:
+            plugin = await cls.open(host)
+    except ReqplaneError:
+        raise
+    except (Exception, SystemExit) as error:
+        late = f"did not return within {OPENING_SECONDS:g} s"
+        problem = late if limit.expired() else f"raised {_described(error)}"
+        raise _broken(origin, "open", f"{cls.__qualname__}.open {problem}") from error
+    if not isinstance(plugin, RequestTransport | ResponseTransport | Discovery):
+        problem = f"{cls.__qualname__}.open answered {plugin!r:.60}; wanted a {contract}"
+        raise _broken(origin, "open", problem)
+    return cast(Any, plugin)
 
 
 def load_plugins(
@@ -316,7 +351,7 @@ def _call(source: Found, manager: pluggy.PluginManager, hook: str, **arguments: 
         return []
     try:
         answers: list[object] = caller(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(source, "hooks", f"{hook} raised {_described(error)}") from error
     if not answers:
         raise _broken(source, "contract", f"{hook} answered None; wanted a list")
@@ -325,7 +360,7 @@ def _call(source: Found, manager: pluggy.PluginManager, hook: str, **arguments: 
 
 def _items(source: Found, hook: str, answer: object) -> Sequence[Any]:
     if not isinstance(answer, list | tuple):
-        raise _broken(source, "contract", f"{hook} answered {answer!r}; wanted a list")
+        raise _broken(source, "contract", f"{hook} answered {answer!r:.60}; wanted a list")
     return cast(Sequence[Any], answer)
 
 
@@ -349,7 +384,7 @@ def _fault(cls: Any, kind: Kind) -> str | None:
     """What is wrong with one answer, if anything."""
     contract = kind.contract.__name__
     if not isinstance(cls, type):
-        return f"{cls!r} is not a class; wanted a subclass of {contract}"
+        return f"{cls!r:.60} is not a class; wanted a subclass of {contract}"
     if not issubclass(cls, kind.contract):
         return f"{cls.__qualname__} is not a subclass of {contract}"
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
@@ -378,6 +413,7 @@ def _check_promise(loaded: _Loaded) -> None:
 
 
 def _broken(source: Found, stage: str, problem: str) -> PluginBroken:
+    problem = _visible(problem)
     if source.group == EXTENSIONS_GROUP:
         problem += f" (DYN_DISABLED_EXTENSIONS={source.name} leaves it out)"
     return PluginBroken(source.name, source.distribution, stage, problem)
@@ -385,6 +421,12 @@ def _broken(source: Found, stage: str, problem: str) -> PluginBroken:
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _visible(text: str) -> str:
+    """On one line, without addresses of objects, and with nothing in it that would steer a terminal."""
+    line = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 # ── choosing ────────────────────────────────────────────────────────────────────────────────────────

@@ -12,11 +12,10 @@ from typing import Any
 
 from reqplane.client import Client
 from reqplane.endpoint import Answering
-from reqplane.errors import ReqplaneError
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
-from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
+from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
@@ -75,7 +74,9 @@ class DistributedRuntime:
         self._response = response
         self._transports = transports
         self._signals = signals
-        self._codecs: dict[str, PayloadCodec] = {name: cls() for name, cls in plugins.codecs.items()}
+        self._codecs: dict[str, PayloadCodec] = {
+            name: plugins.make(cls, cls) for name, cls in plugins.codecs.items()
+        }
         self._observers = plugins.observers(host.env)
         self._answering = Answering(
             host.incarnation,
@@ -154,13 +155,17 @@ class DistributedRuntime:
         client = self._clients.get((endpoint, mode))
         if client is None:
             wanted = {mode, "round_robin", "random"} & self.plugins.policies.keys()
-            policies = {name: self.plugins.policies[name].create(endpoint, self._host) for name in wanted}
+            policies = {name: self._policy(name, endpoint) for name in wanted}
             for policy in policies.values():
                 table.inform(policy)
                 if wants_reports(policy):
                     self._host.hand_reports_to(table.reported)
             client = self._clients[endpoint, mode] = Client(self._calling(), table, mode, policies)
         return client
+
+    def _policy(self, name: str, endpoint: EndpointId) -> RouterPolicy:
+        policy = self.plugins.policies[name]
+        return self.plugins.make(policy, lambda: policy.create(endpoint, self._host))
 
     def _table(self, endpoint: EndpointId) -> InstanceTable:
         """The endpoint's table: one, however many clients ask."""
@@ -207,12 +212,7 @@ async def connect(
         stack.push_async_callback(host.aclose)
 
         async def opened(cls: type[Any]) -> Any:
-            try:
-                plugin = await cls.open(host)
-            except ReqplaneError:
-                raise
-            except Exception as error:
-                raise plugins.broken_at_open(cls, error) from error
+            plugin = await plugins.open(cls, host)
             stack.push_async_callback(plugin.aclose)
             return plugin
 

@@ -295,10 +295,7 @@ class Stream:
         if not pending.enveloped:
             self._batch = iter(parts)
             return
-        try:
-            self._batch = iter(worker.enveloped().read(parts))
-        except PayloadError as error:
-            raise self._at_this_item(error) from error.__cause__
+        self._batch = iter(worker.enveloped().read(parts))
 
     def _at_this_item(self, error: PayloadError) -> PayloadError:
         """Bytes of an item that can't be decoded: say which it was, or it would read as the request's."""

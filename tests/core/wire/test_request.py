@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from golden_frames import golden
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reqplane.errors import WireError
 from reqplane.model import ConnectionInfo, SharedOffer
-from reqplane.wire.request import HeadTemplate, RequestHead, decode_head
+from reqplane.wire import request as request_module
+from reqplane.wire.request import MAX_HEADER_BYTES, HeadTemplate, RequestHead, decode_head
 
 OFFER = SharedOffer("0123456789abcdef" * 2, 262144)
 INFO = ConnectionInfo("10.0.0.1:9000", "551d0fbf-2b6c-4f0e-8a3d-1c4e5f607182", "request-1", OFFER)
@@ -135,3 +137,65 @@ def test_junk_is_a_wire_error(junk: bytes) -> None:
 def test_nesting_without_end_is_a_wire_error() -> None:
     with pytest.raises(WireError):
         decode_head(b"[" * 100_000)
+
+
+def test_a_header_is_read_up_to_its_limit() -> None:
+    header = render(INFO)
+    filler = b" " * (MAX_HEADER_BYTES - len(header))
+    assert decode_head(header + filler).connection == INFO
+    with pytest.raises(WireError, match="the request's header has 65537 bytes, at most 65536 are allowed"):
+        decode_head(header + filler + b" ")
+
+
+# ── with msgspec and without: the same results ──────────────────────────────────────────────────────
+
+
+def read(header: bytes) -> Any:
+    try:
+        return decode_head(header)
+    except WireError as error:
+        return "not JSON" if "is not JSON" in str(error) else str(error)
+
+
+def agree(header: bytes) -> None:
+    with_msgspec = read(header)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_module, "_quick_loads", None)
+        assert read(header) == with_msgspec
+
+
+HEAD = json.loads(render(INFO, timeout=1, headers={"traceparent": "00-1"}))
+CONNECTION_INFO = json.loads(HEAD["connection_info"]["info"])
+odd_values = json_values | st.floats() | st.sampled_from(["\ud800", "\0", 10**30, -0.0])
+
+
+def members(of: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Some that are known, some that are not."""
+    return st.dictionaries(st.sampled_from(list(of)) | st.text(max_size=3), odd_values, max_size=3)
+
+
+@given(members(HEAD), members(HEAD["connection_info"]), members(CONNECTION_INFO), st.booleans())
+def test_any_members_on_any_level_are_read_alike(
+    top: dict, middle: dict, inner: dict, ascii_only: bool
+) -> None:
+    info = json.dumps(CONNECTION_INFO | inner, ensure_ascii=ascii_only)
+    connection = HEAD["connection_info"] | {"info": info} | middle
+    head = HEAD | {"connection_info": connection, "request_stream_connection_info": connection} | top
+    agree(json.dumps(head, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
+
+
+@given(st.integers(0, 600), st.integers(0, 4), st.binary(max_size=4))
+def test_a_damaged_header_is_read_alike(where: int, length: int, instead: bytes) -> None:
+    header = render(INFO, timeout=1.5, headers={"traceparent": "00-1"})
+    agree(header[:where] + instead + header[where + length :])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_a_header_in_another_encoding_is_read_alike(encoding: str) -> None:
+    agree(render(INFO).decode().encode(encoding))
+
+
+def test_the_last_of_two_members_counts() -> None:
+    header = render(INFO)
+    agree(header[:-1] + b',"id":"another"}')
+    assert decode_head(header[:-1] + b',"id":"another"}').request_id == "another"

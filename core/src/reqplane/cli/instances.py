@@ -15,11 +15,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from reqplane.cli.arguments import Commands, add_command, endpoint_path
-from reqplane.errors import DiscoveryUnavailable, NoInstances, ReqplaneError
+from reqplane.errors import DiscoveryUnavailable, NoInstances
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Discovery
 from reqplane.model import Change, EndpointId, Instance
-from reqplane.plugins import broken_at_open, load_discovery
+from reqplane.plugins import load_discovery, open_plugin
 from reqplane.settings import Settings, environment, load
 
 _PATIENCE = 10.0
@@ -99,12 +99,7 @@ async def _discovery(env: Mapping[str, str]) -> AsyncGenerator[Discovery]:
     async with AsyncExitStack() as stack:
         host = RuntimeHost(env, settings.limits())
         stack.push_async_callback(host.aclose)
-        try:
-            discovery = await cls.open(host)
-        except ReqplaneError:
-            raise
-        except Exception as error:
-            raise broken_at_open(origin, cls, error) from error
+        discovery: Discovery = await open_plugin(origin, cls, host)
         stack.push_async_callback(discovery.aclose)
         yield discovery
 

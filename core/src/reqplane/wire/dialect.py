@@ -105,7 +105,10 @@ class EnvelopedDialect(Dialect):
             if not isinstance(part, bytes | bytearray):
                 read.append(part)
                 continue
-            members, final = unwrap(self.decode(part))
+            try:
+                members, final = unwrap(self.decode(part))
+            except PayloadError:  # the items before it come first; then it is decoded as a plain one, in vain
+                return [*read, part]
             if members is not None:
                 read.append(Fields(members))
             if final:

@@ -18,16 +18,20 @@ how a shared response connection is offered (reqplane.wire.shared).  A request t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from reqplane.errors import WireError
+from reqplane.faster import find_msgspec
 from reqplane.model import ConnectionInfo, Headers, SharedOffer
 from reqplane.wire.trace import carried
 
 _ID, _SUBJECT = "<<request-id>>", "<<subject>>"
 _MAX_TIMEOUT_MS = 2**53
+
+MAX_HEADER_BYTES = 64 * 1024
+"""JSON can take a hundred times its bytes in memory, and a header is read before anything is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,10 @@ def _info_members(info: ConnectionInfo) -> dict[str, Any]:
 
 def decode_head(header: bytes) -> RequestHead:
     """Read a request frame's header; WireError says what was wanted and what was found."""
+    if len(header) > MAX_HEADER_BYTES:
+        raise WireError(
+            f"the request's header has {len(header)} bytes, at most {MAX_HEADER_BYTES} are allowed"
+        )
     members = _object(header, "the request's header")
     timeout_ms = members.get("timeout_ms")
     if timeout_ms is not None:
@@ -160,9 +168,27 @@ def _offer(value: Any) -> SharedOffer | None:
     return SharedOffer(process, window)
 
 
+def _find_quick_loads() -> Callable[[bytes | str], Any] | None:
+    msgspec = find_msgspec()
+    return None if msgspec is None else msgspec.json.Decoder().decode
+
+
+_quick_loads = _find_quick_loads()
+
+
+def _loads(text: bytes | str) -> object:
+    """json.loads, which has the last word on what msgspec gives up on, such as half a surrogate pair."""
+    if _quick_loads is not None:
+        try:
+            return _quick_loads(text)
+        except Exception:
+            pass
+    return json.loads(text)
+
+
 def _object(text: bytes | str, what: str) -> dict[str, Any]:
     try:
-        value: object = json.loads(text)
+        value = _loads(text)
     except (ValueError, RecursionError) as error:
         raise WireError(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):

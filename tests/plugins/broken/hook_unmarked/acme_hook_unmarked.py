@@ -1,0 +1,2 @@
+def reqplane_payload_codecs():
+    return []

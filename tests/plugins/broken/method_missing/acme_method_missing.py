@@ -1,0 +1,14 @@
+from reqplane import hookimpl
+from reqplane.interfaces import PayloadCodec
+
+
+class Codec(PayloadCodec):
+    name = "codec"
+
+    def encode(self, value):
+        return b""
+
+
+@hookimpl
+def reqplane_payload_codecs():
+    return [Codec]

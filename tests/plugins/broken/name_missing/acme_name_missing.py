@@ -1,0 +1,15 @@
+from reqplane import hookimpl
+from reqplane.interfaces import PayloadCodec
+
+
+class Codec(PayloadCodec):
+    def encode(self, value):
+        return b""
+
+    def decode(self, data):
+        return None
+
+
+@hookimpl
+def reqplane_payload_codecs():
+    return [Codec]
