@@ -209,6 +209,9 @@ def test_the_plugin_keeps_a_session_at_one_worker(
     env = loopback | {"PYTHONPATH": str(site)}
     for _ in range(2):
         processes.start(f"{EXPORTS}python worker.py", env, tmp_path)
+    listing = f"{EXPORTS}reqplane instances --json"
+    while processes.run(listing, env, tmp_path)[1].count('"path"') < 2:
+        pass
     _, export, call = readme.under("Writing a plugin", "sh")[0].strip().splitlines()
     answered: dict[str, set[str]] = {}
     for session in "abcabcabcdefghij":

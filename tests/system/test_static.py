@@ -60,6 +60,8 @@ async def test_two_workers_answer_in_turn_until_one_is_killed(fleet: Fleet, path
         assert client.instance_ids() == [0, 1]
         answers = Counter([await pid_of(client.round_robin({})) for _ in range(6)])
         assert answers == {worker.pid: 3 for worker in workers}
+        named = [await pid_of(client.direct({}, number)) for number in (1, 0, 1)]
+        assert named == [workers[number].pid for number in (1, 0, 1)]
 
         await kill(workers[0], client)
         assert {await pid_of(client.round_robin({})) for _ in range(4)} == {workers[1].pid}

@@ -60,7 +60,8 @@ class Instance:
     record's member of that name: how each plane reaches the worker.  `codec` is what requests are
     encoded in.  `planes` names the planes that the record speaks of.  `version` is that of the worker's
     reqplane and `started` when it began to serve, in seconds since 1970 by its own clock; None where the
-    record does not say.
+    record does not say.  `shared` says that this is an address, a balancer's perhaps, and not one worker:
+    who answers there may be another one each time.
     """
 
     endpoint: EndpointId
@@ -72,6 +73,7 @@ class Instance:
     capacity: int | None = None
     version: str | None = None
     started: float | None = None
+    shared: bool = False
 
     @property
     def label(self) -> str:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reqplane")
 
+_ASK_AGAIN = 8
+"""Refusals after which an address that several workers share is given up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calling:
@@ -65,6 +68,7 @@ class Sending:
     """One request on its way.  Forgotten, with its payload, when it has been delivered."""
 
     __slots__ = (
+        "_asked_again",
         "_client",
         "_context",
         "_deadline",
@@ -98,6 +102,7 @@ class Sending:
         self._deadline = deadline
         self._loop = loop
         self._left = self._stopped = False
+        self._asked_again = 0
         self._encoded: tuple[str, bytes] | None = None
         self._tried: dict[int, str] | None = None
         self._error: RequestError | None = None
@@ -156,14 +161,18 @@ class Sending:
 
     def _failed(self, worker: Worker, error: RequestError) -> None:
         """Take note, and raise unless another worker may be asked."""
-        self._over(worker, "refused" if isinstance(error, RequestRefused) else "unreachable")
-        if self._tried is None:
-            self._tried = {}
-        self._tried[worker.instance.incarnation] = worker.instance.label
+        refused = isinstance(error, RequestRefused)
+        self._over(worker, "refused" if refused else "unreachable")
         self._error = error
         elsewhere = isinstance(error, CannotConnect) or (
             isinstance(error, RequestRefused) and error.retry_elsewhere
         )
+        if elsewhere and refused and worker.instance.shared and self._asked_again < _ASK_AGAIN:
+            self._asked_again += 1  # somebody else may be behind the same address
+            return
+        if self._tried is None:
+            self._tried = {}
+        self._tried[worker.instance.incarnation] = worker.instance.label
         if not elsewhere or self._policy is None:
             raise error
         log.info("request %s goes to another instance: %s", self._context.id, error)
@@ -233,8 +242,8 @@ class Sending:
 
     def _frame(self, worker: Worker, route: Route, pending: PendingStream) -> tuple[Frame, Mapping[str, str]]:
         headers = self._context.headers
-        if self._instance_id is not None:
-            instance = worker.instance
+        instance = worker.instance
+        if self._instance_id is not None and not instance.shared:
             headers = {**headers, INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
         codec = worker.dialect.name
         if self._encoded is None or self._encoded[0] != codec:

@@ -98,6 +98,7 @@ def _instance(number: int, endpoint: EndpointId, url: str, codec: str) -> Instan
         transport={"http_tcp": {"http_endpoint": url}},
         codec=codec,
         planes=("http",),
+        shared=True,
     )
 
 
