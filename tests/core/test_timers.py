@@ -109,7 +109,11 @@ def test_an_earlier_one_is_not_kept_waiting(stepped: tuple[SteppedLoop, TimerWhe
 def test_one_that_a_call_sets_does_not_keep_sooner_ones_waiting(stepped: tuple[SteppedLoop, TimerWheel]):
     loop, wheel = stepped
     fired: list[str] = []
-    wheel.at(loop.now + 1, lambda: wheel.at(loop.now + 10, lambda: fired.append("later")))
+
+    def set_one() -> None:
+        wheel.at(loop.now + 10, lambda: fired.append("later"))
+
+    wheel.at(loop.now + 1, set_one)
     wheel.at(loop.now + 2, lambda: fired.append("sooner"))
     loop.step(2.1)
     assert fired == ["sooner"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from reqplane.errors import InvalidFrame, RequestRefused, WireError, WorkerBusy
@@ -19,7 +20,7 @@ from reqplane_http import batch
 from reqplane_http.body import BodyTooLarge, CallerGone, Intake, Intakes, NoRoom, Receive
 from reqplane_http.head import Head
 from reqplane_http.responses import ACCEPTED, Response, refused, respond, shown, text
-from reqplane_http.streams import Http2Connections, Send, reset_stream
+from reqplane_http.streams import Send, reset_stream
 
 _ENDPOINT_PATH = re.compile(
     r"/namespace\.([^./]+)\.component\.([^./]+)\.endpoint\.([^./]+)(?:\.instance\.[^./]+)?"
@@ -66,7 +67,6 @@ class Application:
         self._host = host
         self._root = root
         self._limit = host.limits.max_frame_bytes
-        self._connections = Http2Connections()
         self._intakes = Intakes(host)
         self._routes: dict[str, Route] = {}
         self._health_paths = {f"{root}/health", "/health"}
@@ -88,7 +88,7 @@ class Application:
     def serves_nothing(self) -> bool:
         return not self._routes
 
-    async def finish(self) -> None:
+    async def finish(self, go_away: Callable[[], Awaitable[None]]) -> None:
         """The end: what was accepted is acked, and everything else is told that it was not."""
         self._leaving = True
         routes = list(self._routes.values())
@@ -97,7 +97,7 @@ class Application:
             route.closed = True
         for route in routes:
             await route.quiet()
-        await self._connections.go_away()
+        await go_away()
         self._intakes.cut_all()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -108,8 +108,6 @@ class Application:
             await send({"type": "websocket.close"})
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["http_version"] == "2":
-            self._connections.note(send)
         intake = self._intakes.begin()
         try:
             await self._take_in(intake, scope, receive, send)
