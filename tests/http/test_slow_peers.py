@@ -164,7 +164,9 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(victim: StartV
         assert (await busy.answer())[0] == 202
 
 
-async def test_with_every_connection_busy_a_new_one_is_closed(victim: StartVictim) -> None:
+async def test_with_every_connection_busy_a_new_one_is_closed(
+    victim: StartVictim, caplog: pytest.LogCaptureFixture
+) -> None:
     here = await victim()
     server_of(here)._connections.most = 3
     async with AsyncExitStack() as stack:
@@ -174,6 +176,8 @@ async def test_with_every_connection_busy_a_new_one_is_closed(victim: StartVicti
         await until(lambda: under_way(here.transport) == 3)
         async with Raw(here.port) as late:
             assert await late.rest() == b""
+        assert "ended badly" not in caplog.text
+        await until(lambda: len(server_of(here)._connections.open) == 3)
         for one in busy:
             await one.send(BODY[5:])
             assert (await one.answer())[0] == 202

@@ -56,9 +56,8 @@ class Connections:
         All answers are on the wire before, so the last stream can be 0, and the senders of all other
         requests know that they may send them elsewhere.
         """
-        for connection in list(self.open):
-            if connection.http2 is not None:
-                await connection.http2.go_away()
+        protocols = [connection.http2 for connection in self.open]
+        await asyncio.gather(*(protocol.go_away() for protocol in protocols if protocol is not None))
 
     def finish(self) -> None:
         """Close what is idle; the others close when they have answered."""
@@ -91,8 +90,8 @@ class Connection(TCPServer):
         return protocol if isinstance(protocol, Http2) else None
 
     async def run(self) -> None:
-        self._connections.add(self, self._heard)
         self._timer = self._timers.at(self._due(), self._look)
+        self._connections.add(self, self._heard)
         try:
             async with TaskGroup(self.loop) as self._task_group:
                 self.protocol = self._protocols = self._open()
