@@ -106,6 +106,21 @@ def test_an_earlier_one_is_not_kept_waiting(stepped: tuple[SteppedLoop, TimerWhe
     assert fired == ["sooner", "later"]
 
 
+def test_one_that_a_call_sets_does_not_keep_sooner_ones_waiting(stepped: tuple[SteppedLoop, TimerWheel]):
+    loop, wheel = stepped
+    fired: list[str] = []
+
+    def set_one() -> None:
+        wheel.at(loop.now + 10, lambda: fired.append("later"))
+
+    wheel.at(loop.now + 1, set_one)
+    wheel.at(loop.now + 2, lambda: fired.append("sooner"))
+    loop.step(2.1)
+    assert fired == ["sooner"]
+    loop.step(10)
+    assert fired == ["sooner", "later"]
+
+
 def test_a_timer_fires_once_and_may_start_the_next(stepped: tuple[SteppedLoop, TimerWheel]):
     loop, wheel = stepped
     fired: list[float] = []

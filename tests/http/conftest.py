@@ -112,6 +112,7 @@ class Worker:
 
 
 StartWorker = Callable[..., Awaitable[Worker]]
+StartVictim = Callable[..., Awaitable[Worker]]
 OpenTransport = Callable[..., Awaitable[HttpTransport]]
 
 
@@ -140,6 +141,22 @@ async def worker(transport: OpenTransport) -> StartWorker:
         return await Worker(plane, plane.max_frame_bytes).listen()
 
     return start
+
+
+@pytest.fixture
+async def victim(worker: StartWorker) -> AsyncIterator[StartVictim]:
+    """Starts a worker that must be as good as new after the test."""
+    from .hostile import check_as_good_as_new
+
+    started: list[Worker] = []
+
+    async def start(**limits: int) -> Worker:
+        started.append(await worker(**limits))
+        return started[-1]
+
+    yield start
+    for here in started:
+        await check_as_good_as_new(here)
 
 
 @pytest.fixture

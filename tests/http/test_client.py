@@ -125,7 +125,7 @@ async def test_headers_arrive_unchanged(worker: StartWorker, transport: OpenTran
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "tracestate": "congo=" + "t" * 500,
         "x-request-id": 'a "quoted" id; x=1',
-        "x-dynamo-request-id": "",
+        "x-dynamo-request-id": "b",
         "request-id": "c",
         "x-reqplane-instance": "0/7",
     }

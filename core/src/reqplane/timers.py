@@ -87,5 +87,6 @@ class TimerWheel:
                     timer.fire()
                 except Exception:
                     log.exception("a timer's call failed")
-        if self._due and self._handle is None:
+        # A call may have set a timer that is later than those which wait already.
+        if self._due and (self._handle is None or self._due[0] < self._armed_for):
             self._arm(self._due[0])

@@ -8,25 +8,27 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from reqplane.errors import InvalidFrame, RequestRefused, WireError
+from reqplane.errors import InvalidFrame, RequestRefused, WireError, WorkerBusy
 from reqplane.interfaces import Accept, Delivery, Host
 from reqplane.model import EndpointId, Peer
 from reqplane.sockets import host_and_port
 
 from reqplane_http import batch
-from reqplane_http.answers import CARRIED
-from reqplane_http.body import BodyReader, BodyTooLarge, BodyTooSlow, CallerGone, Receive
-from reqplane_http.responses import ACCEPTED, Response, refused, respond, text
-from reqplane_http.streams import Http2Connections, Send, reset_stream
+from reqplane_http.body import BodyTooLarge, CallerGone, Intake, Intakes, NoRoom, Receive
+from reqplane_http.head import Head
+from reqplane_http.responses import ACCEPTED, Response, refused, respond, shown, text
+from reqplane_http.streams import Send, reset_stream
 
-_CARRIED = {name.encode(): name for name in CARRIED}
-_ENCODING = b"content-encoding"
-_CONTENT_TYPE = b"content-type"
-_BATCH = batch.CONTENT_TYPE.encode()
-_ENDPOINT_PATH = re.compile(r"/namespace\.[^./]+\.component\.[^./]+\.endpoint\.[^./]+(\.instance\.[^./]+)?")
+_ENDPOINT_PATH = re.compile(
+    r"/namespace\.([^./]+)\.component\.([^./]+)\.endpoint\.([^./]+)(?:\.instance\.[^./]+)?"
+)
 _HEALTH_METHODS = ("GET", "HEAD", "POST")
+_QUOTED = 300  # characters of a path or method that an answer repeats
+_BUSY = WorkerBusy("it holds as many bytes of requests as DYN_MAX_INFLIGHT_BYTES allows")
+_NO_ROOM = refused(_BUSY.code, _BUSY.summary())
 
 
 def path_of(endpoint: EndpointId) -> str:
@@ -37,11 +39,12 @@ def path_of(endpoint: EndpointId) -> str:
 class Route:
     """An endpoint that is being served, and its requests that are not answered yet."""
 
-    __slots__ = ("_quiet", "accept", "draining", "endpoint", "unanswered")
+    __slots__ = ("_quiet", "accept", "closed", "draining", "endpoint", "unanswered")
 
     def __init__(self, endpoint: EndpointId, accept: Accept) -> None:
         self.endpoint, self.accept = endpoint, accept
         self.draining = False
+        self.closed = False  # nothing is accepted any more
         self.unanswered = 0
         self._quiet = asyncio.Event()
 
@@ -64,8 +67,7 @@ class Application:
         self._host = host
         self._root = root
         self._limit = host.limits.max_frame_bytes
-        self._connections = Http2Connections()
-        self._bodies = BodyReader(host.timers, self._limit)
+        self._intakes = Intakes(host)
         self._routes: dict[str, Route] = {}
         self._health_paths = {f"{root}/health", "/health"}
         self._leaving = False
@@ -78,6 +80,7 @@ class Application:
 
     def remove(self, route: Route) -> None:
         path = self._root + path_of(route.endpoint)
+        route.closed = True
         if self._routes.get(path) is route:
             del self._routes[path]
 
@@ -85,15 +88,17 @@ class Application:
     def serves_nothing(self) -> bool:
         return not self._routes
 
-    async def finish(self) -> None:
+    async def finish(self, go_away: Callable[[], Awaitable[None]]) -> None:
         """The end: what was accepted is acked, and everything else is told that it was not."""
         self._leaving = True
         routes = list(self._routes.values())
-        self._routes.clear()  # nothing is accepted from here on
+        self._routes.clear()
+        for route in routes:
+            route.closed = True
         for route in routes:
             await route.quiet()
-        await self._connections.go_away()
-        self._bodies.cut_all()
+        await go_away()
+        self._intakes.cut_all()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -103,23 +108,37 @@ class Application:
             await send({"type": "websocket.close"})
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["http_version"] == "2":
-            self._connections.note(send)
+        intake = self._intakes.begin()
         try:
-            body = await self._bodies.read(receive)
+            await self._take_in(intake, scope, receive, send)
         except CallerGone:
+            pass
+        except asyncio.CancelledError:
+            if not intake.was_cut():
+                raise
+            await self._cut_off(scope, send, intake)
+        finally:
+            intake.end()
+
+    async def _take_in(self, intake: Intake, scope: Any, receive: Receive, send: Send) -> None:
+        head = Head(scope["headers"])
+        route = self._find(scope["path"]) if scope["method"] == "POST" else None
+        try:
+            body = await intake.read(receive, keep=route is not None and head.problem is None)
+        except BodyTooLarge as error:
+            await _answer(intake, scope, send, self._too_large(error))
             return
-        except (BodyTooLarge, BodyTooSlow) as problem:
-            await self._cut_off(scope, send, problem)
+        except NoRoom:
+            await _answer(intake, scope, send, _NO_ROOM)
             return
-        route = self._find(scope["path"])
-        if route is None or scope["method"] != "POST":
-            await respond(scope, send, self._without_frame(scope, route))
+        if head.problem is not None or route is None or route.closed:
+            await _answer(intake, scope, send, head.problem or self._without_frame(scope))
             return
+        intake.release()  # `accept` reserves for itself, in this same turn
         route.unanswered += 1
         try:
-            hand_over = self._hand_over_batch if _is_batch(scope) else self._hand_over
-            await respond(scope, send, hand_over(route, scope, body))
+            hand_over = self._hand_over_batch if head.is_batch else self._hand_over
+            await _answer(intake, scope, send, hand_over(route, scope, head, body))
         finally:
             route.answered()
 
@@ -132,14 +151,11 @@ class Application:
                 route = self._routes.get(endpoint_path)
         return route
 
-    def _hand_over(self, route: Route, scope: Any, body: bytes) -> Response:
-        if any(name == _ENCODING for name, _ in scope["headers"]):
-            return text(415, "frames are not compressed: Content-Encoding must be absent")
-        headers = _carried_headers(scope["headers"])
-        verdict = self._verdict(route, Delivery(body, headers, "http", _peer(scope["client"])))
+    def _hand_over(self, route: Route, scope: Any, head: Head, body: bytes) -> Response:
+        verdict = self._verdict(route, Delivery(body, head.carried, "http", _peer(scope["client"])))
         return ACCEPTED if verdict is None else refused(*verdict)
 
-    def _hand_over_batch(self, route: Route, scope: Any, body: bytes) -> Response:
+    def _hand_over_batch(self, route: Route, scope: Any, head: Head, body: bytes) -> Response:
         """Several frames; nothing is accepted unless all of it can be read."""
         try:
             frames = batch.unpack(body)
@@ -155,25 +171,37 @@ class Application:
         try:
             route.accept(delivery)
         except RequestRefused as error:
-            return error.code, error.summary()
+            return error.code, shown(error.summary())
         except Exception:
             self._host.log.exception("accepting a request for %s failed", route.endpoint)
             return "refused", "the worker could not take the request; its log has the reason"
         return None
 
-    def _without_frame(self, scope: Any, route: Route | None) -> Response:
+    def _without_frame(self, scope: Any) -> Response:
         """Whatever is not a POST to an endpoint that is served here."""
-        path, method = scope["path"], scope["method"]
-        if route is not None:
+        path, method = scope["path"], f"{scope['method']:.{_QUOTED}}"
+        if self._find(path) is not None:
             return text(405, f"{method} is not possible here, frames are sent by POST", (b"allow", b"POST"))
         if path in self._health_paths:
             if method in _HEALTH_METHODS:
                 return self._health()
             return text(405, f"{method} is not possible here", (b"allow", b"GET, HEAD, POST"))
-        if path.startswith(self._root) and _ENDPOINT_PATH.fullmatch(path, len(self._root)):
+        path = f"{path:.{_QUOTED}}"
+        if self._names_endpoint(path):
             served = ", ".join(str(other.endpoint) for other in self._routes.values()) or "nothing"
             return refused("unknown_endpoint", f"{path} is not served here; this worker serves {served}")
         return text(404, f"nothing is at {path}; endpoints are under {self._root}/namespace.…")
+
+    def _names_endpoint(self, path: str) -> bool:
+        """Whether an endpoint could be at this path."""
+        found = _ENDPOINT_PATH.fullmatch(path, len(self._root)) if path.startswith(self._root) else None
+        if found is None:
+            return False
+        try:
+            EndpointId(*found.groups())
+        except ValueError:
+            return False
+        return True
 
     def _health(self) -> Response:
         endpoints = {
@@ -182,35 +210,30 @@ class Application:
         state = {"status": "healthy", "endpoints": endpoints}
         return Response(200, json.dumps(state).encode() + b"\n", "application/json")
 
-    async def _cut_off(self, scope: Any, send: Send, problem: BodyTooLarge | BodyTooSlow) -> None:
-        """Answer a request whose body broke a bound; on HTTP/2 only if it was read to its end."""
-        if isinstance(problem, BodyTooLarge):
-            size = f"{problem.size} bytes" if problem.whole else f"more than {problem.size} bytes"
-            words = f"the frame has {size}, at most {self._limit} are allowed"
-            answer = text(413, words, closes=not problem.whole)
+    def _too_large(self, error: BodyTooLarge) -> Response:
+        size = f"{error.size} bytes" if error.whole else f"more than {error.size} bytes"
+        words = f"the frame has {size}, at most {self._limit} are allowed"
+        return text(413, words, closes=not error.whole)
+
+    async def _cut_off(self, scope: Any, send: Send, intake: Intake) -> None:
+        """End a request whose time is over: its body did not come, or its answer is not taken."""
+        if intake.answering:
+            if scope["http_version"] == "2":
+                await reset_stream(send)
         elif self._leaving:
-            answer = refused("draining", "the worker is leaving", closes=True)
+            await _answer(intake, scope, send, refused("draining", "the worker is leaving", closes=True))
         else:
-            answer = text(408, "the request's body did not come in time", closes=True)
-        if answer.closes and scope["http_version"] == "2":
-            await reset_stream(send)
-        else:
-            await respond(scope, send, answer)
+            words = "the request's body did not come in time"
+            await _answer(intake, scope, send, text(408, words, closes=True))
 
 
-def _carried_headers(raw: Any) -> dict[str, str]:
-    """The headers that travel with a frame; one that comes twice is joined, as RFC 9110 has it."""
-    carried: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name = _CARRIED.get(raw_name)
-        if name is not None:
-            value = raw_value.decode("latin-1")
-            carried[name] = f"{carried[name]},{value}" if name in carried else value
-    return carried
-
-
-def _is_batch(scope: Any) -> bool:
-    return any(name == _CONTENT_TYPE and value == _BATCH for name, value in scope["headers"])
+async def _answer(intake: Intake, scope: Any, send: Send, response: Response) -> None:
+    """Send the response; on HTTP/2 one that ends more than its request is a reset of its stream."""
+    intake.answering = True
+    if response.closes and scope["http_version"] == "2":
+        await reset_stream(send)
+    else:
+        await respond(scope, send, response)
 
 
 def _peer(client: tuple[str, int] | None) -> Peer | None:

@@ -25,8 +25,15 @@ class Response:
 ACCEPTED = Response(202)
 
 
+def shown(words: str) -> str:
+    """Words that may hold what came over the wire, safe for a terminal: control characters are escaped."""
+    if words.isprintable():
+        return words
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+
+
 def text(status: int, words: str, *headers: tuple[bytes, bytes], closes: bool = False) -> Response:
-    return Response(status, f"{words}\n".encode(), headers=headers, closes=closes)
+    return Response(status, f"{shown(words)}\n".encode(), headers=headers, closes=closes)
 
 
 def refused(code: str, words: str, *, closes: bool = False) -> Response:

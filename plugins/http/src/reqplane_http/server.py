@@ -1,7 +1,7 @@
 """The worker's one HTTP server: hypercorn on a socket of ours, HTTP/1.1 and h2c on the same port.
 
 hypercorn's own `serve` can't be closed under traffic: what arrives while it shuts down kills connections,
-and then it hangs.  So we accept connections ourselves and hand each to hypercorn's TCPServer; the close is
+and then it hangs.  So we accept connections ourselves (see inbound.py); the close is
 then in this order: accept no more connections, let everything accepted be acked, tell every HTTP/2 peer
 that nothing else was looked at (so that it may be sent elsewhere), close.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
@@ -24,9 +24,12 @@ from reqplane.model import Served
 from reqplane.sockets import host_and_port, listening_socket
 
 from reqplane_http.app import Application, Route, path_of
+from reqplane_http.head import MOST_HEAD_BYTES
+from reqplane_http.inbound import Connection, Connections
 from reqplane_http.settings import HttpSettings
 
 _BACKLOG = 4096
+_MOST_CONNECTIONS = 10_000
 _CLOSE_LIMIT = 2.0  # seconds for each step of the close
 
 
@@ -42,8 +45,7 @@ def hypercorn_config(log: logging.Logger) -> Config:
     config.keep_alive_max_requests = 10**9
     config.max_app_queue_size = 1000
     config.h2_max_concurrent_streams = 100
-    config.keep_alive_timeout = 75
-    config.read_timeout = 60
+    config.h2_max_header_list_size = MOST_HEAD_BYTES
     config.include_server_header = False
     config.include_date_header = False
     config.errorlog = log.getChild("hypercorn")
@@ -59,7 +61,8 @@ class HttpServer:
         self._wrapped = ASGIWrapper(self._app)
         self._config = hypercorn_config(host.log)
         self._context = WorkerContext(None)
-        self._connections: set[asyncio.Task[Any]] = set()
+        self._connections = Connections(_most_connections())
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: asyncio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
         advertised = settings.advertise_host or host.advertise(settings.host)
@@ -115,10 +118,11 @@ class HttpServer:
     async def _shut_down(self) -> None:
         if self._accepting is not None:
             self._accepting.close()
-        await _within_limit(self._app.finish())
-        await self._context.terminated.set()  # from here on hypercorn closes connections that are idle
-        if self._connections:
-            _, late = await asyncio.wait(self._connections, timeout=_CLOSE_LIMIT)
+        await _within_limit(self._app.finish(self._connections.go_away))
+        await self._context.terminated.set()  # from here on connections end when they are idle
+        self._connections.finish()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_LIMIT)
             for connection in late:
                 connection.cancel()
             if late:
@@ -128,10 +132,12 @@ class HttpServer:
         """One connection, to its end."""
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
-        loop = asyncio.get_running_loop()
+        self._tasks.add(task)
+        timers = self._host.timers
         try:
-            await _Connection(self._wrapped, loop, self._config, self._context, {}, reader, writer)
+            await Connection(
+                self._wrapped, self._config, self._context, (reader, writer), timers, self._connections
+            )
         except asyncio.CancelledError:
             if not self.closing:
                 raise
@@ -139,23 +145,8 @@ class HttpServer:
             # Peers that break the rules get hypercorn to raise.
             self._host.log.warning("an HTTP connection ended badly: %r", error)
         finally:
-            self._connections.discard(task)
+            self._tasks.discard(task)
             writer.close()
-
-
-class _Connection(TCPServer):
-    """A connection that ends when its peer has gone; hypercorn's waits for its idle time to be over.
-
-    A balancer's health probe that only connects would else cost a descriptor for 75 s.
-    """
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-    async def _idle_timeout(self) -> None:
-        if not self.reader.at_eof():
-            await super()._idle_timeout()
 
 
 class HttpListener(Listener):
@@ -177,6 +168,12 @@ class HttpListener(Listener):
 
     async def close(self) -> None:
         await self._server.leave(self._route)
+
+
+def _most_connections() -> int:
+    """Three quarters of the descriptors that this process may have; the others are for calling home."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft * 3 // 4)
 
 
 async def _within_limit(work: Coroutine[Any, Any, None]) -> None:
