@@ -89,7 +89,7 @@ class PeerServer:
     async def __aenter__(self) -> PeerServer:
         self._server = await asyncio.get_running_loop().create_server(self._make, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1/dynamo/namespace.a.component.b.endpoint.c.instance.0"
+        self.url = f"h2c://127.0.0.1:{port}/v1/dynamo/namespace.a.component.b.endpoint.c.instance.0"
         return self
 
     async def __aexit__(self, *_: object) -> None:
