@@ -298,6 +298,25 @@ async def test_windows_of_a_few_bytes(transport: OpenTransport) -> None:
             assert server.peer.bodies[stream] == frame(body).join()
 
 
+async def test_a_window_that_is_shut_at_first(transport: OpenTransport) -> None:
+    def open_on_ping(peer: ScriptedPeer, event: Any) -> None:
+        acknowledge(peer, event)
+        if isinstance(event, h2.events.RequestReceived) and event.stream_id == 1:
+            asyncio.get_running_loop().call_later(0.05, widen, peer)
+
+    def widen(peer: ScriptedPeer) -> None:
+        assert not peer.bodies
+        peer.h2.update_settings({WINDOW: 100})
+        peer.h2.increment_flow_control_window(20_000, 3)
+        peer.flush()
+
+    frontend = await transport()
+    async with PeerServer(open_on_ping, settings={WINDOW: 0}) as server:
+        target = target_of(server.url, frontend)
+        await asyncio.gather(*(frontend.send(target, frame(b"x" * n), {}, NEVER) for n in (10, 20_000, 50)))
+        assert [len(server.peer.bodies[stream]) for stream in (1, 3, 5)] == [44, 20_034, 84]
+
+
 async def test_a_window_that_never_opens_ends_at_the_time_out(transport: OpenTransport) -> None:
     frontend = await transport({"DYN_HTTP_REQUEST_TIMEOUT": "0.3"})
     async with PeerServer(silent) as server:

@@ -39,8 +39,11 @@ class Owner(Protocol):
         """It takes no more requests.  Called once."""
         ...
 
-    def again(self, exchange: Exchange, why: str) -> None:
-        """The peer has surely not processed this one, and says why; it may be sent once more."""
+    def again(self, exchange: Exchange, why: str, *, fruitless: bool = True) -> None:
+        """The peer has surely not processed this one; it may be sent once more.
+
+        `fruitless`: nor has it processed any other on this connection, as far as is known.
+        """
         ...
 
     def freed(self, connection: Connection) -> None:
@@ -120,10 +123,10 @@ class Connection(asyncio.Protocol):
         self._free(exchange.stream, reset)
         exchange.release()
 
-    def _send_again(self, exchange: Exchange, why: str) -> None:
+    def _send_again(self, exchange: Exchange, why: str, *, fruitless: bool) -> None:
         self._bodies.forget(exchange)
         self._free(exchange.stream)
-        self._owner.again(exchange, why)
+        self._owner.again(exchange, why, fruitless=fruitless)
 
     def _free(self, stream: int, reset: ErrorCodes | None = None) -> None:
         del self._open[stream]
@@ -281,7 +284,7 @@ class Connection(asyncio.Protocol):
         code = event.error_code
         why = f"{self._address} reset the stream ({_name(code)})"
         if code == ErrorCodes.REFUSED_STREAM and not exchange.status:
-            self._send_again(exchange, why)
+            self._send_again(exchange, why, fruitless=True)
             return
         self._end(exchange)
         if code == ErrorCodes.HTTP_1_1_REQUIRED:
@@ -298,7 +301,7 @@ class Connection(asyncio.Protocol):
         why = f"{self._address} is going away ({_name(event.error_code)}) and did not take the request"
         last = event.last_stream_id
         for exchange in [other for stream, other in self._open.items() if stream > last]:
-            self._send_again(exchange, why)
+            self._send_again(exchange, why, fruitless=not last)
         if not self._open:
             self._close_soon()
 

@@ -31,7 +31,8 @@ class Exchange(asyncio.Future[Any]):
     keep: int | None = None
     """How many bytes of the answer's body to wait for; None: all."""
     method = b"POST"
-    attempts = 1
+    fruitless = 0
+    """How often it was sent for nothing."""
     lacks = "connection"
     """What it waits for while it has no stream."""
 
@@ -83,7 +84,6 @@ class Exchange(asyncio.Future[Any]):
 
     def rewind(self) -> None:
         """Be as if nothing of it had been sent."""
-        self.attempts += 1
         self.buffers, self.left = self._whole, self.size
         self.connection, self.stream = None, 0
 

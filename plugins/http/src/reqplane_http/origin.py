@@ -17,8 +17,9 @@ from reqplane_http.watch import Watch
 
 _MOST_CONNECTIONS = 8
 """To one address.  More are opened only when all streams of the others are taken."""
-_MOST_ATTEMPTS = 4
-"""How often a request is sent that the peer did not process each time before."""
+_MOST_FRUITLESS = 4
+"""How often a request is sent to a peer that processes nothing.  While it takes at least some of what each
+connection brings, as an nginx that ends its connections after a few requests, only the time is limited."""
 _PAUSE = 1.0
 """Seconds until a further connection is tried again after one could not be made."""
 
@@ -89,9 +90,10 @@ class Origin:
             self._mark_crowded()
             self._close_surplus()
 
-    def again(self, exchange: Exchange, why: str) -> None:
+    def again(self, exchange: Exchange, why: str, *, fruitless: bool = True) -> None:
         """Send it by another connection, or by another stream, if that was not tried too often."""
-        if exchange.done() or self._closed or exchange.attempts >= _MOST_ATTEMPTS:
+        exchange.fruitless += fruitless
+        if exchange.done() or self._closed or exchange.fruitless >= _MOST_FRUITLESS:
             exchange.unreachable(why)
         else:
             exchange.rewind()
