@@ -49,6 +49,7 @@ def url_of(plane: str, proxy: Nginx) -> str:
     ("plane", "count"),
     [("h2c", 10_000), ("http1", 2500), pytest.param("http1", 10_000, marks=pytest.mark.slow)],
 )
+@pytest.mark.timeout(240)
 async def test_thousands_through_nginx(
     plane: str, count: int, worker: StartWorker, transport: OpenTransport, tmp_path: Path
 ) -> None:
