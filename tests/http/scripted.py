@@ -13,13 +13,24 @@ import h2.events
 import h2.settings
 
 
+class _Lenient(h2.connection.H2Connection):
+    """Leaves it to the script what to do with streams above the limit, which it tells late."""
+
+    @property
+    def open_inbound_streams(self) -> int:
+        return 0
+
+
 class ScriptedPeer(asyncio.Protocol):
     """One connection of a server; `script(peer, event)` is called for each event."""
 
-    def __init__(self, script: Callable[[ScriptedPeer, Any], None], settings: dict[Any, int]) -> None:
+    def __init__(
+        self, script: Callable[[ScriptedPeer, Any], None], settings: dict[Any, int], enforced: bool
+    ) -> None:
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
-        self.h2 = h2.connection.H2Connection(config)
+        self.h2 = h2.connection.H2Connection(config) if enforced else _Lenient(config)
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=settings)
+        self._greets_first = enforced
         self.script = script
         self.events: list[Any] = []
         self.bodies: defaultdict[int, bytearray] = defaultdict(bytearray)
@@ -30,10 +41,13 @@ class ScriptedPeer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.h2.initiate_connection()
+        if self._greets_first:
+            self.h2.initiate_connection()
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if not self.raw and not self._greets_first:
+            self.h2.initiate_connection()
         self.raw = self.raw or data
         for event in self.h2.receive_data(data):
             self.events.append(event)
@@ -69,12 +83,13 @@ class PeerServer:
         self.peers: list[ScriptedPeer] = []
         self._script = script
         self._settings = settings.get("settings", {})
+        self._enforced = settings.get("enforced", True)
         self.url = ""
 
     async def __aenter__(self) -> PeerServer:
         self._server = await asyncio.get_running_loop().create_server(self._make, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1/dynamo/namespace.a.component.b.endpoint.c.instance.0"
+        self.url = f"h2c://127.0.0.1:{port}/v1/dynamo/namespace.a.component.b.endpoint.c.instance.0"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -88,8 +103,12 @@ class PeerServer:
     def peer(self) -> ScriptedPeer:
         return self.peers[-1]
 
+    def count(self, kind: type[Any]) -> int:
+        """How many events of a kind all its connections have seen."""
+        return sum(len(peer.seen(kind)) for peer in self.peers)
+
     def _make(self) -> ScriptedPeer:
-        peer = ScriptedPeer(self._script, self._settings)
+        peer = ScriptedPeer(self._script, self._settings, self._enforced)
         self.peers.append(peer)
         return peer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from collections import defaultdict
 from typing import Any
 
 import h2.events
@@ -224,20 +225,29 @@ async def test_a_connection_lost_in_flight(transport: OpenTransport) -> None:
 
 
 async def test_requests_without_a_stream_were_surely_not_delivered(transport: OpenTransport) -> None:
+    """Eight connections with two streams each, all taken: the rest waits, and is sent when one is lost."""
     frontend = await transport()
     async with PeerServer(silent, settings={STREAMS: 2}) as server:
         target = target_of(server.url, frontend)
-        sends = [frontend.send(target, frame(), {}, NEVER)]
+        first = frontend.send(target, frame(), {}, NEVER)
         await until(lambda: server.peers and server.peer.seen(h2.events.StreamEnded))
-        sends += [frontend.send(target, frame(), {}, NEVER) for _ in range(3)]
-        timed_out = frontend.send(target, frame(), {}, soon(0.05))
-        with pytest.raises(CannotConnect, match="free stream"):
-            await timed_out
-        server.peer.script = acknowledge
-        server.peer.transport.abort()
-        errors = await asyncio.gather(*sends, return_exceptions=True)
-        assert [type(error) for error in errors[:2]] == [DeliveryUnknown, DeliveryUnknown]
-        assert all(not isinstance(error, DeliveryUnknown) for error in errors[2:])
+        taken = [first, *(frontend.send(target, frame(), {}, NEVER) for _ in range(15))]
+        await until(lambda: server.count(h2.events.StreamEnded) >= 16)
+        waiting = [frontend.send(target, frame(), {}, NEVER) for _ in range(2)]
+        with pytest.raises(CannotConnect, match=r"no free stream before the call's deadline"):
+            await frontend.send(target, frame(), {}, soon(0.05))
+        assert len(server.peers) == 8
+        for peer in server.peers:
+            peer.script = acknowledge
+        server.peers[0].transport.abort()
+        server._script = acknowledge
+        await asyncio.gather(*waiting)
+        lost = [send for send in taken if send.done()]
+        assert len(lost) == 2
+        for send in lost:
+            assert isinstance(send.exception(), DeliveryUnknown)
+        for send in taken:
+            send.cancel()
 
 
 async def test_the_next_send_reconnects(transport: OpenTransport) -> None:
@@ -286,6 +296,25 @@ async def test_windows_of_a_few_bytes(transport: OpenTransport) -> None:
         await asyncio.gather(*(frontend.send(target, frame(body), {}, NEVER) for body in bodies))
         for stream, body in zip((3, 5, 7, 9), bodies, strict=True):
             assert server.peer.bodies[stream] == frame(body).join()
+
+
+async def test_a_window_that_is_shut_at_first(transport: OpenTransport) -> None:
+    def open_on_ping(peer: ScriptedPeer, event: Any) -> None:
+        acknowledge(peer, event)
+        if isinstance(event, h2.events.RequestReceived) and event.stream_id == 1:
+            asyncio.get_running_loop().call_later(0.05, widen, peer)
+
+    def widen(peer: ScriptedPeer) -> None:
+        assert not peer.bodies
+        peer.h2.update_settings({WINDOW: 100})
+        peer.h2.increment_flow_control_window(20_000, 3)
+        peer.flush()
+
+    frontend = await transport()
+    async with PeerServer(open_on_ping, settings={WINDOW: 0}) as server:
+        target = target_of(server.url, frontend)
+        await asyncio.gather(*(frontend.send(target, frame(b"x" * n), {}, NEVER) for n in (10, 20_000, 50)))
+        assert [len(server.peer.bodies[stream]) for stream in (1, 3, 5)] == [44, 20_034, 84]
 
 
 async def test_a_window_that_never_opens_ends_at_the_time_out(transport: OpenTransport) -> None:
@@ -391,7 +420,11 @@ async def test_a_202_before_the_frame_is_sent_is_no_ack(transport: OpenTransport
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(ErrorCodes.REFUSED_STREAM, CannotConnect), (ErrorCodes.INTERNAL_ERROR, DeliveryUnknown)],
+    [
+        (ErrorCodes.REFUSED_STREAM, CannotConnect),
+        (ErrorCodes.HTTP_1_1_REQUIRED, CannotConnect),
+        (ErrorCodes.INTERNAL_ERROR, DeliveryUnknown),
+    ],
 )
 async def test_a_reset_by_the_peer(code: ErrorCodes, kind: type[Exception], transport: OpenTransport) -> None:
     def reset(peer: ScriptedPeer, event: Any) -> None:
@@ -402,23 +435,25 @@ async def test_a_reset_by_the_peer(code: ErrorCodes, kind: type[Exception], tran
     async with PeerServer(reset) as server:
         with pytest.raises(kind, match=code.name):
             await frontend.send(target_of(server.url, frontend), frame(), {}, NEVER)
+        times = len(server.peer.seen(h2.events.StreamEnded))
+        assert times == (4 if code is ErrorCodes.REFUSED_STREAM else 1)
 
 
 async def test_goaway(transport: OpenTransport) -> None:
-    """Streams up to the last one finish, later ones surely did not run, new ones get a new connection."""
+    """Streams up to the last one finish, later ones and new ones go by a new connection."""
     frontend = await transport()
     async with PeerServer(silent) as server:
         target = target_of(server.url, frontend)
-        sends = [frontend.send(target, frame(b"x" * n), {}, NEVER) for n in (1, 200_000, 3)]
-        await until(lambda: server.peers and len(server.peer.seen(h2.events.RequestReceived)) == 3)
+        sends = [frontend.send(target, frame(b"x" * n), {}, NEVER) for n in (1, 60_000, 3, 200_000)]
+        await until(lambda: server.count(h2.events.RequestReceived) == 4)
         first = server.peer
+        server._script = acknowledge
         first.h2.close_connection(last_stream_id=3)
         first.flush()
-        with pytest.raises(CannotConnect, match="going away"):
-            await sends[2]
-        server._script = acknowledge
+        await asyncio.gather(sends[2], sends[3])
         await frontend.send(target, frame(), {}, NEVER)
         assert len(server.peers) == 2
+        assert sorted(map(len, server.peer.bodies.values())) == [37, 39, 200_034]
         assert not sends[0].done()
         answer = bytes.fromhex("000001 01 05 00000001 88".replace(" ", ""))  # a HEADERS frame: 200
         first.transport.write(answer)
@@ -428,14 +463,118 @@ async def test_goaway(transport: OpenTransport) -> None:
         await first.lost
 
 
+async def test_a_peer_that_only_ever_goes_away(transport: OpenTransport) -> None:
+    """A request is sent a few times, then it fails as surely not delivered."""
+
+    def go_away(peer: ScriptedPeer, event: Any) -> None:
+        if isinstance(event, h2.events.StreamEnded):
+            peer.h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, last_stream_id=0)
+
+    frontend = await transport()
+    async with PeerServer(go_away) as server:
+        with pytest.raises(CannotConnect, match=r"going away \(ENHANCE_YOUR_CALM\) and did not take"):
+            await frontend.send(target_of(server.url, frontend), frame(), {}, NEVER)
+        assert len(server.peers) == 4
+
+
+async def test_a_graceful_shutdown_by_two_goaways(transport: OpenTransport) -> None:
+    """The first says only that the connection takes no more, the second which streams were taken."""
+    frontend = await transport()
+    async with PeerServer(silent) as server:
+        target = target_of(server.url, frontend)
+        sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(3)]
+        await until(lambda: server.count(h2.events.StreamEnded) == 3)
+        first = server.peer
+        server._script = acknowledge
+        first.transport.write(bytes.fromhex("000008 07 00 00000000 7fffffff 00000000".replace(" ", "")))
+        (origin,) = frontend._client._origins.values()
+        await until(lambda: not origin._connections)
+        await frontend.send(target, frame(), {}, NEVER)
+        assert len(server.peers) == 2
+        assert not any(send.done() for send in sends)
+        for stream in (1, 3):
+            first.answer(stream, 202)
+        first.h2.close_connection(last_stream_id=3)
+        first.flush()
+        await asyncio.gather(*sends)
+        assert server.peer.seen(h2.events.StreamEnded)[-1].stream_id == 3
+        await first.lost
+
+
+async def test_more_requests_at_once_than_a_first_guess_allows(transport: OpenTransport) -> None:
+    """100 are sent before the peer's settings are known, which allow 3: what it refuses is sent again."""
+
+    def strict(peer: ScriptedPeer, event: Any) -> None:
+        if isinstance(event, h2.events.StreamEnded):
+            running[peer].append(event.stream_id)
+            if len(running[peer]) > 3:
+                running[peer].remove(event.stream_id)
+                peer.h2.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            else:
+                asyncio.get_running_loop().call_later(0.002, finish, peer, event.stream_id)
+
+    def finish(peer: ScriptedPeer, stream: int) -> None:
+        running[peer].remove(stream)
+        finished.append(stream)
+        peer.answer(stream, 202)
+
+    running: defaultdict[ScriptedPeer, list[int]] = defaultdict(list)
+    finished: list[int] = []
+    frontend = await transport()
+    async with PeerServer(strict, settings={STREAMS: 3}, enforced=False) as server:
+        target = target_of(server.url, frontend)
+        await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(100)))
+        assert len(finished) == 100
+        assert server.count(h2.events.StreamEnded) > 100
+
+
+async def test_further_connections_when_streams_run_out(transport: OpenTransport) -> None:
+    """They are used together, the first before the others, and closed when they are idle."""
+    held: list[tuple[ScriptedPeer, int]] = []
+
+    def hold(peer: ScriptedPeer, event: Any) -> None:
+        if isinstance(event, h2.events.StreamEnded):
+            held.append((peer, event.stream_id or 0))
+
+    frontend = await transport({"DYN_HTTP2_POOL_MAX_IDLE_PER_HOST": "1"})
+    async with PeerServer(hold, settings={STREAMS: 100}) as server:
+        target = target_of(server.url, frontend)
+        sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(250)]
+        await until(lambda: len(held) == 250)
+        assert [len(peer.seen(h2.events.StreamEnded)) for peer in server.peers] == [100, 100, 50]
+        for peer, stream in held:
+            peer.answer(stream, 202)
+        await asyncio.gather(*sends)
+        await asyncio.gather(*(peer.lost for peer in server.peers[1:]))
+        server.peers[0].script = acknowledge
+        await frontend.send(target, frame(), {}, NEVER)
+        assert len(server.peers) == 3
+
+
+async def test_a_further_connection_that_cannot_be_made(transport: OpenTransport) -> None:
+    """Those who wait go on waiting for a stream of the first."""
+    frontend = await transport()
+    async with PeerServer(silent, settings={STREAMS: 1}) as server:
+        target = target_of(server.url, frontend)
+        first = frontend.send(target, frame(), {}, NEVER)
+        await until(lambda: server.count(h2.events.StreamEnded) == 1)
+        server._server.close()
+        second = frontend.send(target, frame(), {}, NEVER)
+        (origin,) = frontend._client._origins.values()
+        await until(lambda: origin._no_further_until)
+        assert not second.done()
+        server.peer.script = acknowledge
+        server.peer.answer(1, 202)
+        await asyncio.gather(first, second)
+
+
 async def test_stream_numbers_that_run_out(transport: OpenTransport) -> None:
     frontend = await transport()
     async with PeerServer(acknowledge) as server:
         target = target_of(server.url, frontend)
         await frontend.send(target, frame(), {}, NEVER)
         (origin,) = frontend._client._origins.values()
-        assert origin._connection is not None
-        origin._connection._engine.highest_outbound_stream_id = 2**31 - 5
+        origin._connections[0]._engine.highest_outbound_stream_id = 2**31 - 5
         await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(10)))
         assert len(server.peers) == 2
         await server.peers[0].lost
@@ -524,9 +663,9 @@ async def test_frames_wait_while_the_socket_is_full(transport: OpenTransport) ->
         large = frontend.send(target, Frame(b"{}", b"x" * 5_000_000), {}, NEVER)
         await asyncio.sleep(0.1)
         (origin,) = frontend._client._origins.values()
-        assert origin._connection is not None
-        assert origin._connection._transport is not None
-        assert origin._connection._transport.get_write_buffer_size() < 1_000_000
+        (connection,) = origin._connections
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < 1_000_000
         server.peer.transport.resume_reading()
         await large
         assert len(server.peer.bodies[3]) == 5_000_026

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 import reqplane_http.server
-from reqplane.errors import CannotConnect, SettingsError, UnknownEndpoint, WorkerDraining
+from reqplane.errors import CannotConnect, DeliveryUnknown, SettingsError, UnknownEndpoint, WorkerDraining
 from reqplane.model import NEVER, EndpointId, Served
 from reqplane_http.transport import HttpTransport
 
@@ -233,20 +233,29 @@ async def test_the_signal_handlers_stay(worker: StartWorker) -> None:
 
 
 async def test_close_under_traffic(transport: OpenTransport) -> None:
-    """Each frame is acked or surely not accepted: nothing in between."""
+    """Each frame is acked or surely not accepted: nothing in between.
+
+    Except for large ones: they go by HTTP/1.1, which has no word for "not looked at", so the fate of one
+    that meets the close of its connection is not known.
+    """
     plane = await transport()
     here = await Worker(plane, plane.max_frame_bytes).listen()
     outcomes: list[object] = []
+    unknown = 0
     closed = False
 
     async def keep_sending(frontend: HttpTransport, size: int) -> None:
+        nonlocal unknown
         target = target_of(here.url, frontend)
         while not closed:
             try:
                 outcomes.append(await frontend.send(target, frame(b"x" * size), {}, NEVER))
-            except (CannotConnect, UnknownEndpoint) as error:
+            except (CannotConnect, UnknownEndpoint, WorkerDraining) as error:
                 outcomes.append(error)
                 await asyncio.sleep(0.005)
+            except DeliveryUnknown:
+                assert size == 300_000
+                unknown += 1
 
     frontends = [await transport(), await transport()]
     senders = [
@@ -261,7 +270,10 @@ async def test_close_under_traffic(transport: OpenTransport) -> None:
     await asyncio.sleep(0.05)
     closed = True
     await asyncio.gather(*senders)
-    assert outcomes.count(None) == len(here.got) > 50
+    acked = outcomes.count(None)
+    assert acked <= len(here.got) <= acked + unknown
+    assert acked > 50
+    assert unknown <= 8  # of eight that send large frames
     assert any(isinstance(outcome, CannotConnect) for outcome in outcomes)
 
 

@@ -73,6 +73,11 @@ def request_block(
     return b"".join(fields)
 
 
+def fits(value: str) -> bool:
+    """Whether HTTP can carry it as a header's value."""
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
 def headers_block(headers: Headers) -> bytes:
     """The headers of one request.
 
@@ -81,7 +86,7 @@ def headers_block(headers: Headers) -> bytes:
     """
     fields: list[bytes] = []
     for name, value in headers.items():
-        if value.isascii() and value.isprintable() and value == value.strip():
+        if fits(value):
             fields.append(_name(name))
             fields.append(_text(value.encode()))
     return b"".join(fields)

@@ -15,6 +15,7 @@ from reqplane_http import batch
 from reqplane_http.blocks import headers_block, request_block, target_block
 from reqplane_http.exchange import AnyRequest, Exchange, Post
 from reqplane_http.lane import Lane
+from reqplane_http.limit import AckLimit
 from reqplane_http.origin import Origin
 from reqplane_http.settings import HttpSettings
 from reqplane_http.target import Target
@@ -23,7 +24,7 @@ _NOT_IN_HTTP2 = frozenset({b"host", b"connection", b"keep-alive", b"transfer-enc
 
 
 class H2Transport(httpx.AsyncBaseTransport):
-    """HTTP/2 in clear text with prior knowledge: one connection an address, many requests at once.
+    """HTTP/2 in clear text with prior knowledge: one connection carries many requests at once.
 
     `post` is the fast way for frames.  As a transport of an `httpx.AsyncClient` it carries any request:
 
@@ -36,18 +37,14 @@ class H2Transport(httpx.AsyncBaseTransport):
         self._host = host
         self._settings = settings
         self._timers = host.timers
-        self._limit = settings.request_timeout
-        self._within_limit = f"within {self._limit:g} s (DYN_HTTP_REQUEST_TIMEOUT)"
-        self._before_deadline = f"before the call's deadline (DYN_HTTP_REQUEST_TIMEOUT is {self._limit:g} s)"
+        self._limit = AckLimit(settings.request_timeout)
         self._loop = asyncio.get_running_loop()
         self._origins: dict[tuple[str, int], Origin] = {}
         self._closed = False
 
     def post(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """Send a frame.  The future is done at the 202; its errors are those of `RequestTransport.send`."""
-        until, limit = self._loop.time() + self._limit, self._within_limit
-        if deadline < until:
-            until, limit = deadline, self._before_deadline
+        until, limit = self._limit.until(self._loop.time(), deadline)
         if target.lane is not None:
             return target.lane.send(frame, headers, until, limit)
         return self._post(target, frame, headers, until, limit)
@@ -68,7 +65,7 @@ class H2Transport(httpx.AsyncBaseTransport):
         exchange = Post(target.address, block, frame.buffers)
         exchange.limit = limit
         if until <= self._loop.time():
-            exchange.timed_out(f"{self._before_deadline}, which had passed before the frame was sent")
+            exchange.timed_out(self._limit.passed)
         else:
             exchange.timer = self._timers.at(until, exchange.expire)
             self._submit(exchange, target.origin)

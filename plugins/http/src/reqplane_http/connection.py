@@ -1,17 +1,17 @@
 """One HTTP/2 connection to a worker: many POSTs at once, bytes in and out.
 
 Nothing here waits.  `submit` puts a request on the wire as far as the peer's windows allow and keeps the
-rest; `data_received` settles exchanges and sends more.  What one turn of the loop writes goes out in one
-piece, except that the first request of an idle connection goes at once.
+rest; `data_received` settles exchanges and sends more.  A request that the peer has surely not processed
+is handed back to the owner, which sends it by another connection (RFC 9113, 8.7).  What one turn of the
+loop writes goes out in one piece, except that the first request of an idle connection goes at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -29,27 +29,45 @@ from reqplane_http.engine import Engine, Greeting
 from reqplane_http.exchange import Exchange
 from reqplane_http.sending import Bodies
 
-_STREAMS_BEFORE_SETTINGS = 100  # what RFC 9113 recommends a peer to allow at least
-_NEVER_PROCESSED = frozenset({ErrorCodes.REFUSED_STREAM, ErrorCodes.HTTP_1_1_REQUIRED})
+STREAMS_BEFORE_SETTINGS = 100  # what RFC 9113 recommends a peer to allow at least
+
+
+class Owner(Protocol):
+    """Whom a connection tells what becomes of it."""
+
+    def retired(self, connection: Connection) -> None:
+        """It takes no more requests.  Called once."""
+        ...
+
+    def again(self, exchange: Exchange, why: str, *, fruitless: bool = True) -> None:
+        """The peer has surely not processed this one; it may be sent once more.
+
+        `fruitless`: nor has it processed any other on this connection, as far as is known.
+        """
+        ...
+
+    def freed(self, connection: Connection) -> None:
+        """There may be a free stream; called only while the connection is `crowded`."""
+        ...
 
 
 class Connection(asyncio.Protocol):
-    """Carries exchanges.  `retired` is called once, when it takes no more, with those it did not start."""
+    """Carries exchanges, as many at once as the peer allows."""
 
-    def __init__(self, address: str, retired: Callable[[Connection, list[Exchange]], None]) -> None:
+    def __init__(self, address: str, owner: Owner, most_streams: int) -> None:
         self._address = address
-        self._retired = retired
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._engine = Engine()
         self._transport: asyncio.Transport | None = None
         self._open: dict[int, Exchange] = {}
-        self._queued: deque[Exchange] = deque()  # waiting for a stream
         self._bodies = Bodies(self._engine, self._write)
-        self._most_streams = _STREAMS_BEFORE_SETTINGS
+        self.most_streams = most_streams  # a guess, until the peer's settings come
         self._greeting = Greeting()
         self._flushing = False
         self._written = 0  # the highest stream whose HEADERS were handed to the transport
         self.usable = False
+        self.crowded = False  # its owner wants to hear of free streams
         self.heard = False  # something came since the watch last looked
         self.last_used = self._loop.time()
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -58,27 +76,33 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        return bool(self._open or self._queued)
+        return bool(self._open)
 
-    def submit(self, exchange: Exchange) -> None:
-        """Take on a request; only while `usable`."""
+    def submit(self, exchange: Exchange) -> bool:
+        """Take on a request; False if no stream is free.  Only while `usable`."""
+        if len(self._open) >= self.most_streams:
+            return False
         exchange.connection = self
         self.last_used = self._loop.time()
-        if self._queued or len(self._open) >= self._most_streams:
-            self._queued.append(exchange)  # in turn, also when a stream has become free just now
-            return
         idle = not self._open
         self._start(exchange)
-        if idle:
+        if idle and not self._flushing:
             self._flush()
         else:
             self._flush_soon()
+        return True
 
     def abandon(self, exchange: Exchange) -> None:
         """Nobody waits for this one any more."""
         if self._open.get(exchange.stream) is exchange:
             self._end(exchange, ErrorCodes.CANCEL)
             self._flush_soon()
+
+    def leave(self) -> None:
+        """Take no more requests, and close when those under way have ended."""
+        self._retire()
+        if not self._open:
+            self._close_soon()
 
     def ping(self) -> None:
         self._engine.ping(b"reqplane")
@@ -94,22 +118,23 @@ class Connection(asyncio.Protocol):
         if stream + 2 > self._engine.HIGHEST_ALLOWED_STREAM_ID:
             self._retire()
 
-    def _start_queued(self) -> None:
-        while self._queued and self.usable and len(self._open) < self._most_streams:
-            exchange = self._queued.popleft()
-            if not exchange.done():
-                self._start(exchange)
-
     def _end(self, exchange: Exchange, reset: ErrorCodes | None = None) -> None:
         """Give up the exchange's stream, by a reset if the peer still knows it."""
-        stream = exchange.stream
+        self._free(exchange.stream, reset)
+        exchange.release()
+
+    def _send_again(self, exchange: Exchange, why: str, *, fruitless: bool) -> None:
+        self._bodies.forget(exchange)
+        self._free(exchange.stream)
+        self._owner.again(exchange, why, fruitless=fruitless)
+
+    def _free(self, stream: int, reset: ErrorCodes | None = None) -> None:
         del self._open[stream]
         if reset is not None:
             with contextlib.suppress(ProtocolError):
                 self._engine.reset_stream(stream, reset)
-        exchange.release()
         self._engine.forget(stream)
-        if self._queued:
+        if self.crowded:
             self._flush_soon()
         if not self.usable and not self._open:
             self._close_soon()
@@ -125,8 +150,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard = True
         if not self._greeting.over and not self._greeting.feed(data):
-            why = f"it does not speak HTTP/2, it answered {self._greeting.line!r}"
-            self._fail(why, processed=False)
+            self._not_http2()
             return
         try:
             events = self._engine.receive_data(data)
@@ -167,10 +191,11 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Use the streams that have become free, and write what there is to write."""
+        """Have the streams used that have become free, and write what there is to write."""
+        if self.crowded:
+            self._flushing = True  # what is submitted meanwhile goes out with the rest
+            self._owner.freed(self)
         self._flushing = False
-        if self._queued:
-            self._start_queued()
         self._write()
 
     def _write(self) -> None:
@@ -190,27 +215,35 @@ class Connection(asyncio.Protocol):
         else:
             transport.close()
 
-    def _fail(self, why: str, *, processed: bool = True) -> None:
-        self._drop_all(why, processed=processed)
+    def _fail(self, why: str) -> None:
+        self._drop_all(why)
         self._flush()
         self._close_soon()
 
+    def _not_http2(self) -> None:
+        """What it answered was our preface: none of the requests was accepted, nor would they be later."""
+        under_way = list(self._open.values())
+        self._open.clear()
+        for exchange in under_way:
+            exchange.unreachable(f"it does not speak HTTP/2, it answered {self._greeting.line!r}")
+        self._fail("")
+
     def _retire(self) -> None:
-        """Take no more requests; those under way go on, those in the queue go elsewhere."""
+        """Take no more requests; those under way go on."""
         if self.usable:
             self.usable = False
-            queued = [exchange for exchange in self._queued if not exchange.done()]
-            self._queued.clear()
-            self._retired(self, queued)
+            self._owner.retired(self)
 
-    def _drop_all(self, why: str, *, processed: bool = True) -> None:
-        under_way = list(self._open.values()) + list(self._queued)
+    def _drop_all(self, why: str) -> None:
+        under_way = list(self._open.values())
         self._open.clear()
-        self._queued.clear()
         self._bodies.clear()
         self._retire()
         for exchange in under_way:
-            exchange.lost(why, written=processed and exchange.stream <= self._written)
+            if exchange.stream <= self._written:
+                exchange.lost(why)
+            else:
+                self._owner.again(exchange, why)
 
     # ── events ──
 
@@ -248,22 +281,27 @@ class Connection(asyncio.Protocol):
         exchange = self._open.get(event.stream_id)
         if exchange is None:
             return
-        self._end(exchange)
         code = event.error_code
-        name = code.name if isinstance(code, ErrorCodes) else str(code)
-        why = f"{self._address} reset the stream ({name})"
-        exchange.lost(why, written=code not in _NEVER_PROCESSED)
+        why = f"{self._address} reset the stream ({_name(code)})"
+        if code == ErrorCodes.REFUSED_STREAM and not exchange.status:
+            self._send_again(exchange, why, fruitless=True)
+            return
+        self._end(exchange)
+        if code == ErrorCodes.HTTP_1_1_REQUIRED:
+            exchange.unreachable(why)
+        else:
+            exchange.lost(why)
 
     def _on_settings(self, event: Any) -> None:
         # Without the setting the number is unbounded; h2 then says 2**32 + 1.
-        self._most_streams = self._engine.remote_settings.max_concurrent_streams
+        self.most_streams = self._engine.remote_settings.max_concurrent_streams
 
     def _on_goaway(self, event: Any) -> None:
         self._retire()
+        why = f"{self._address} is going away ({_name(event.error_code)}) and did not take the request"
         last = event.last_stream_id
         for exchange in [other for stream, other in self._open.items() if stream > last]:
-            self._end(exchange)
-            exchange.unreachable(f"{self._address} is going away and did not take the request")
+            self._send_again(exchange, why, fruitless=not last)
         if not self._open:
             self._close_soon()
 
@@ -276,3 +314,10 @@ class Connection(asyncio.Protocol):
         RemoteSettingsChanged: _on_settings,
         ConnectionTerminated: _on_goaway,
     }
+
+
+def _name(code: int) -> str:
+    try:
+        return ErrorCodes(code).name
+    except ValueError:
+        return f"error {code}"

@@ -52,6 +52,7 @@ class Engine(H2Connection):
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         # h2 takes GOAWAY as the end; by RFC 9113 §6.8 the streams up to last_stream_id go on.
         event = ConnectionTerminated()
+        event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
         event.additional_data = frame.additional_data or None
         return [], [event]

@@ -31,13 +31,18 @@ class Exchange(asyncio.Future[Any]):
     keep: int | None = None
     """How many bytes of the answer's body to wait for; None: all."""
     method = b"POST"
+    fruitless = 0
+    """How often it was sent for nothing."""
+    lacks = "connection"
+    """What it waits for while it has no stream."""
 
     def __init__(self, address: str, block: bytes, buffers: Sequence[Body]) -> None:
         super().__init__()
         self.address = address
         self.block = block
         self.buffers: Sequence[Body] = buffers
-        self.left = sum(map(len, buffers))
+        self.left = self.size = sum(map(len, buffers))
+        self._whole = buffers  # until the end: it may have to be sent again
         self.connection: Connection | None = None  # None: there is none yet
         self.stream = 0  # 0: its HEADERS have not been written
         self.timer: Timer | None = None
@@ -77,12 +82,14 @@ class Exchange(asyncio.Future[Any]):
         if not self.done():
             self.set_exception(error)
 
-    def lost(self, why: str, *, written: bool = True) -> None:
-        """The connection is gone; `written`: the request had been sent."""
-        if self.stream and written:
-            self.fail(DeliveryUnknown("connection_lost", why, transport="http", address=self.address))
-        else:
-            self.unreachable(why)
+    def rewind(self) -> None:
+        """Be as if nothing of it had been sent."""
+        self.buffers, self.left = self._whole, self.size
+        self.connection, self.stream = None, 0
+
+    def lost(self, why: str) -> None:
+        """The connection is gone, or its stream, after the request had been sent."""
+        self.fail(DeliveryUnknown("connection_lost", why, transport="http", address=self.address))
 
     def unreachable(self, why: str) -> None:
         """It was surely not accepted."""
@@ -90,7 +97,7 @@ class Exchange(asyncio.Future[Any]):
 
     def release(self) -> None:
         """Let go of the frame and the timer."""
-        self.buffers, self.left = (), 0
+        self.buffers, self._whole, self.left = (), (), 0
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -106,10 +113,8 @@ class Exchange(asyncio.Future[Any]):
         self._leave()
         if self.stream:
             self.timed_out(self.limit)
-        elif self.connection is not None:
-            self.unreachable(f"no free stream on the connection {self.limit}")
         else:
-            self.unreachable(f"no connection {self.limit}")
+            self.unreachable(f"no {self.lacks} {self.limit}")
 
     def timed_out(self, when: str) -> None:
         why = f"no ack from {self.address} {when}"
@@ -127,15 +132,11 @@ class Post(Exchange):
     early = True
     keep = 64 * 1024
 
-    def __init__(self, address: str, block: bytes, buffers: Sequence[Body]) -> None:
-        super().__init__(address, block, buffers)
-        self.frame_bytes = self.left
-
     def settle(self) -> None:
         if self.status == 202 and not self.left:
             self.set_result(None)
             return
-        error = verdict(self.status, self.refusal_code(), self.text(), self.frame_bytes, self.address)
+        error = verdict(self.status, self.refusal_code(), self.text(), self.size, self.address)
         self.set_exception(error)
 
 

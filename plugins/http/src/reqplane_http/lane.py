@@ -88,7 +88,6 @@ class Batch(Exchange):
             one.sent = True
         super().__init__(address, block, [b"".join(pieces)])
         self._frames = frames
-        self._bytes = self.left
 
     def settle(self) -> None:
         if self.status != 200 or self.left:
@@ -106,7 +105,7 @@ class Batch(Exchange):
 
     def _verdict(self) -> RequestError:
         """A worker's refusal of the whole POST stands for each frame; anything else may have been it."""
-        error = verdict(self.status, self.refusal_code(), self.text(), self._bytes, self.address)
+        error = verdict(self.status, self.refusal_code(), self.text(), self.size, self.address)
         if self.refusal_code() is not None:
             return error
         return DeliveryUnknown(

@@ -1,27 +1,34 @@
-"""One worker's address: its connection, and those who wait for one."""
+"""One worker's address: its connections, and those who wait for one or for a free stream."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import socket
+from collections import deque
 from collections.abc import Callable
 
-from reqplane.errors import describe
 from reqplane.interfaces import Host
 from reqplane.sockets import host_and_port
 
-from reqplane_http.connection import Connection
+from reqplane_http.connection import STREAMS_BEFORE_SETTINGS, Connection
 from reqplane_http.exchange import Exchange
+from reqplane_http.reason import reason
 from reqplane_http.settings import HttpSettings
 from reqplane_http.watch import Watch
 
+_MOST_CONNECTIONS = 8
+"""To one address.  More are opened only when all streams of the others are taken."""
+_MOST_FRUITLESS = 4
+"""How often a request is sent to a peer that processes nothing.  While it takes at least some of what each
+connection brings, as an nginx that ends its connections after a few requests, only the time is limited."""
+_PAUSE = 1.0
+"""Seconds until a further connection is tried again after one could not be made."""
+
 
 class Origin:
-    """Hands exchanges to the connection, and makes one when there is none.
+    """Hands exchanges to the connections, and makes one when there is none with a free stream.
 
-    All requests that come while it is being made wait for the one attempt, and share its failure.
+    The first connection is filled first, so those that a peak needed become idle after it and are closed.
+    All requests that come while the first is being made wait for the one attempt, and share its failure.
     """
 
     def __init__(
@@ -31,20 +38,26 @@ class Origin:
         self.place = place
         self._unused = unused
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None
-        self._connections: set[Connection] = set()  # also those that take no more requests
-        self._waiting: list[Exchange] = []
+        self._connections: list[Connection] = []  # those that take requests
+        self._open: set[Connection] = set()  # also those that take no more
+        self._waiting: deque[Exchange] = deque()
         self._attempt: asyncio.Task[Connection | str] | None = None
+        self._most_streams = STREAMS_BEFORE_SETTINGS  # of the last connection that retired
+        self._no_further_until = 0.0
+        self._closed = False
 
     def submit(self, exchange: Exchange) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.submit(exchange)
+        connections = self._connections
+        if self._waiting or not connections or not connections[0].submit(exchange):
+            self._submit_to_others(exchange)
+
+    def _submit_to_others(self, exchange: Exchange) -> None:
+        if not self._waiting and any(other.submit(exchange) for other in self._connections[1:]):
             return
+        exchange.lacks = "free stream" if self._connections else "connection"
         self._waiting.append(exchange)
-        if self._attempt is None:
-            self._attempt = self._host.spawn(self._connect(), f"connect to {self.address}")
-            self._attempt.add_done_callback(self._attempted)
+        self._mark_crowded()
+        self._reach_out()
 
     @property
     def address(self) -> str:
@@ -52,14 +65,69 @@ class Origin:
 
     async def close(self) -> None:
         """Free everything; what is under way fails."""
+        self._closed = True
         if self._attempt is not None:
             self._attempt.cancel()
             await asyncio.wait({self._attempt})
-        closing = list(self._connections)
+            await asyncio.sleep(0)  # one that has succeeded just now is adopted, to be closed
+        closing = list(self._open)
         for connection in closing:
             connection.close("the transport was closed")
         for connection in closing:
             await connection.closed
+        self._fail_waiting("the transport was closed")
+
+    # ── what connections tell ──
+
+    def freed(self, connection: Connection) -> None:
+        """Start those whose turn it is; with nobody waiting, close idle connections that are too many."""
+        while self._waiting and connection.usable:
+            exchange = self._waiting.popleft()
+            if not exchange.done() and not connection.submit(exchange):
+                self._waiting.appendleft(exchange)
+                return
+        if not self._waiting:
+            self._mark_crowded()
+            self._close_surplus()
+
+    def again(self, exchange: Exchange, why: str, *, fruitless: bool = True) -> None:
+        """Send it by another connection, or by another stream, if that was not tried too often."""
+        exchange.fruitless += fruitless
+        if exchange.done() or self._closed or exchange.fruitless >= _MOST_FRUITLESS:
+            exchange.unreachable(why)
+        else:
+            exchange.rewind()
+            self.submit(exchange)
+
+    def retired(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._most_streams = connection.most_streams
+        if self._waiting:
+            self._reach_out()
+
+    def _close_surplus(self) -> None:
+        """Of the idle ones keep the first, which are filled first."""
+        idle = [connection for connection in self._connections if not connection.busy]
+        for connection in idle[self._settings.pool_max_idle_per_host :]:
+            connection.leave()
+
+    def _mark_crowded(self) -> None:
+        """Have the connections tell of free streams, if somebody waits for one or there are several."""
+        crowded = bool(self._waiting) or len(self._connections) > 1
+        for connection in self._connections:
+            connection.crowded = crowded
+
+    # ── making connections ──
+
+    def _reach_out(self) -> None:
+        """Make a connection, unless one is being made or there are enough."""
+        if self._attempt is not None or self._closed or len(self._connections) >= _MOST_CONNECTIONS:
+            return
+        if self._connections and self._loop.time() < self._no_further_until:
+            return
+        self._attempt = self._host.spawn(self._connect(), f"connect to {self.address}")
+        self._attempt.add_done_callback(self._attempted)
 
     async def _connect(self) -> Connection | str:
         """A connection, or why there is none."""
@@ -70,11 +138,12 @@ class Origin:
         except TimeoutError:
             return f"no connection within {limit:g} s (DYN_HTTP_REQUEST_TIMEOUT)"
         except OSError as error:
-            return _reason(error)
+            return reason(error)
         return connection
 
     def _new_connection(self) -> Connection:
-        return Connection(self.address, self._retired)
+        guess = self._connections[0].most_streams if self._connections else self._most_streams
+        return Connection(self.address, self, guess)
 
     def _attempted(self, attempt: asyncio.Task[Connection | str]) -> None:
         """Let those who waited go on, or tell them why they can't."""
@@ -82,48 +151,35 @@ class Origin:
         self._attempt = None
         if isinstance(outcome, Connection):
             self._adopt(outcome)
-            if not outcome.usable:
-                outcome = "it closed the connection at once"
-        waiting, self._waiting = self._waiting, []
-        for exchange in waiting:
-            if exchange.done():
-                continue
-            if isinstance(outcome, Connection):
-                self.submit(exchange)
-            else:
-                exchange.unreachable(outcome)
+            if outcome.usable:
+                self.freed(outcome)
+                if self._waiting:
+                    self._reach_out()
+                return
+            outcome = "it closed the connection at once"
+        if self._connections:
+            self._no_further_until = self._loop.time() + _PAUSE
+        else:
+            self._fail_waiting(outcome)
         self._leave_if_unused()
 
+    def _fail_waiting(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            exchange.unreachable(why)
+
     def _adopt(self, connection: Connection) -> None:
-        self._connections.add(connection)
+        self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._gone(connection))
         if connection.usable:
-            self._connection = connection
+            self._connections.append(connection)
+            self._mark_crowded()
         Watch(connection, self._host.timers, self._settings)
 
-    def _retired(self, connection: Connection, queued: list[Exchange]) -> None:
-        """The connection takes no more requests; those it did not start get another one."""
-        if self._connection is connection:
-            self._connection = None
-        for exchange in queued:
-            exchange.connection = None
-            self.submit(exchange)
-
     def _gone(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._open.discard(connection)
         self._leave_if_unused()
 
     def _leave_if_unused(self) -> None:
-        if not self._connections and self._attempt is None:
+        if not self._open and self._attempt is None:
             self._unused(self)
-
-
-def _reason(error: OSError) -> str:
-    """The system's words: "Connection refused", where asyncio says "Connect call failed"."""
-    if isinstance(error, socket.gaierror):
-        return describe(error)
-    if error.errno:
-        return os.strerror(error.errno)
-    # A name with several addresses: asyncio puts what each of them met into one text.
-    numbers = dict.fromkeys(re.findall(r"\[Errno (\d+)\]", str(error)))
-    return " / ".join(os.strerror(int(number)) for number in numbers) or describe(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -37,6 +38,10 @@ class Bodies:
                     self._unfinished.append(exchange)
                 moved = moved or exchange.left < left
             self._write()
+
+    def forget(self, exchange: Exchange) -> None:
+        with contextlib.suppress(ValueError):
+            self._unfinished.remove(exchange)
 
     def clear(self) -> None:
         self._unfinished.clear()

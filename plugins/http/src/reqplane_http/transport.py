@@ -12,13 +12,14 @@ from reqplane.settings import load
 from reqplane.wire.frame import Frame
 
 from reqplane_http.client import H2Transport
+from reqplane_http.plain import PlainClient
 from reqplane_http.server import HttpServer
 from reqplane_http.settings import HttpSettings
-from reqplane_http.target import Target, parse_target, takes_batches, url_of
+from reqplane_http.target import Target, parse_target, takes_batches, takes_h2, url_of
 
 
 class HttpTransport(RequestTransport[Target]):
-    """Sends by one HTTP/2 connection a worker; listens by one server a process."""
+    """Sends by HTTP/2 where it is announced, else by HTTP/1.1; listens by one server a process."""
 
     name: ClassVar[str] = "http"
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -32,6 +33,7 @@ class HttpTransport(RequestTransport[Target]):
         self._most = host.limits.max_frame_bytes
         self._client = H2Transport(host, settings)
         self._post = self._client.post
+        self._plain = PlainClient(host, settings)
         self._server: HttpServer | None = None
         self._opening = asyncio.Lock()
 
@@ -45,17 +47,23 @@ class HttpTransport(RequestTransport[Target]):
 
     def target(self, instance: Instance) -> Target | None:
         url = url_of(instance.transport)
-        target = parse_target(url, self._settings.host) if url is not None else None
-        if target is not None and takes_batches(instance.transport):
-            self._client.gather(target)
+        if url is None:
+            return None
+        target = parse_target(url, self._settings.host, takes_h2(instance.transport))
+        if target is not None:
+            target.most_by_h2 = min(target.most_by_h2, self._most)
+            if target.most_by_h2 and takes_batches(instance.transport):
+                self._client.gather(target)
         return target
 
     def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """A plain function that returns a future: no task for a request."""
         size = len(frame)
-        if size > self._most:
-            return self._too_large(target, size)
-        return self._post(target, frame, headers, deadline)
+        if size <= target.most_by_h2:
+            return self._post(target, frame, headers, deadline)
+        if size <= self._most:
+            return self._plain.post(target, frame, headers, deadline)
+        return self._too_large(target, size)
 
     def _too_large(self, target: Target, size: int) -> asyncio.Future[None]:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -74,5 +82,6 @@ class HttpTransport(RequestTransport[Target]):
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        await self._plain.aclose()
         if self._server is not None:
             await self._server.close()
