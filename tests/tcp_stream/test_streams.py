@@ -6,10 +6,10 @@ import asyncio
 import uuid
 
 import pytest
-from reqplane.errors import CannotConnect, FrameTooLarge
-from reqplane.model import Annotated, Broken, ConnectionInfo, End, Load, Prologue
+from reqplane.errors import FrameTooLarge
+from reqplane.model import Annotated, Broken, End, Load, Prologue
 from reqplane.wire import shared
-from reqplane_tcp_stream.frontend import FrontendConnection
+from reqplane_tcp_stream.arrival import Arrival
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
 from .conftest import Call, OpenPair, Pair, host_of, until
@@ -110,12 +110,15 @@ async def test_nothing_waits_for_ever_after_the_last_part(pair: Pair):
 async def test_items_of_any_size_come_through(pair: Pair, size: int):
     item = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     call = await pair.call()
-    call.home.prologue(None)
-    call.home.write(b"before")
-    call.home.write(item)
-    call.home.write(b"after")
-    call.home.end()
-    parts = await call.rest()
+
+    async def write() -> None:
+        call.home.prologue(None)
+        for body in (b"before", item, b"after"):
+            if not call.home.write(body):
+                await call.home.ready()
+        call.home.end()
+
+    _, parts = await asyncio.gather(write(), call.rest())
     assert parts[0] == Prologue()
     assert parts[1:] == [b"before", item, b"after", End()]
     assert len(item) == size
@@ -158,7 +161,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the connections that frontends accept."""
     count, accept = [0], TcpStreamTransport._accept
 
-    def counting(self: TcpStreamTransport) -> FrontendConnection:
+    def counting(self: TcpStreamTransport) -> Arrival:
         count[0] += 1
         return accept(self)
 
@@ -198,12 +201,6 @@ async def test_first_calls_share_one_connect(accepted: list[int], pair: Pair):
 async def test_a_request_that_is_a_stream_is_refused(pair: Pair):
     with pytest.raises(TypeError, match="streams"):
         pair.frontend.expect("r", sends=True)
-
-
-async def test_no_offer_of_a_shared_connection_cannot_be_answered(pair: Pair):
-    info = ConnectionInfo(pair.frontend.advertised, "0" * 32, "r")
-    with pytest.raises(CannotConnect, match="offers no shared"):
-        await pair.worker.call_home(info, lambda control: None)
 
 
 async def test_subjects_are_random_uuids_of_version_4(pair: Pair):
