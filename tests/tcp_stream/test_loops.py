@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import uvloop
-from reqplane.model import Broken, Control, End, Prologue
+from reqplane.model import Broken, Control, End, Part, Prologue
 
 from .conftest import Call, paired, until
 
@@ -46,19 +46,56 @@ def test_answers_of_many_streams(run: Run):
     run(main())
 
 
-def test_stop_kill_and_loss(run: Run):
+def test_answers_on_connections_of_their_own(run: Run):
+    async def main() -> None:
+        async with paired(stream_window_bytes=50_000) as pair:
+            pair.frontend._subjects.offer = None
+
+            async def one(number: int) -> None:
+                items = [bytes([number]) * (1 + (number * 7919 + i * 104_729) % 90_000) for i in range(20)]
+                call = await pair.call()
+
+                async def write() -> None:
+                    call.home.prologue(None)
+                    for item in items:
+                        if not call.home.write(item):
+                            await call.home.ready()
+                    call.home.end(b"the end marker")
+
+                async def read() -> list[Part]:
+                    while not call.pending.full:  # type: ignore[attr-defined]
+                        await asyncio.sleep(0.001)  # then the socket is paused
+                    return await call.rest()
+
+                _, parts = await asyncio.gather(write(), read())
+                assert parts == [Prologue(), *items, b"the end marker", End()]
+                assert call.home.enveloped
+                assert call.pending.enveloped
+
+            await asyncio.gather(*(one(number) for number in range(32)))
+            await until(lambda: not pair.connections)
+            assert not pair.worker._homes._singles
+
+    run(main())
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_stop_kill_and_loss(run: Run, single: bool):
     async def main() -> None:
         async with paired() as pair:
+            if single:
+                pair.frontend._subjects.offer = None
             calls = [await pair.call(str(index)) for index in range(3)]
             for call in calls:
                 await call.pending.opened
             calls[0].pending.stop()
             calls[1].pending.kill()
             await until(lambda: calls[0].told and calls[1].told)
-            pair.frontend_end._transport.abort()
+            for connection in list(pair.frontend._connections):
+                connection.cut()
             for call in calls:
                 assert isinstance((await call.rest())[-1], Broken)
-            await until(lambda: calls[2].told)
+            await until(lambda: calls[2].told and Control.GONE in calls[0].told)
             assert [call.told for call in calls] == [
                 [Control.STOP, Control.GONE],
                 [Control.KILL],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from typing import Any
 
 import pytest
 import reqplane_tcp_stream.arrival
@@ -190,6 +191,11 @@ async def test_a_frontend_that_leaves_says_so(transport: OpenTransport):
 # ── a slow reader ──
 
 
+async def connections(frontend: TcpStreamTransport, pending: PendingStream) -> set[Any]:
+    await pending.opened
+    return {*frontend._connections}
+
+
 async def test_a_slow_reader_holds_a_window_and_what_the_socket_gave_at_once(transport: OpenTransport):
     window, size, count = 100_000, 10_000, 3000
     frontend = await transport(stream_window_bytes=window)
@@ -204,7 +210,7 @@ async def test_a_slow_reader_holds_a_window_and_what_the_socket_gave_at_once(tra
             peer.raw(response.sentinel())
 
         writing = asyncio.create_task(write())
-        (connection,) = await opened_connections(frontend, pending)
+        (connection,) = await connections(frontend, pending)
         await until(lambda: connection._paused)
         for _ in range(20):
             await asyncio.sleep(0.005)
@@ -221,11 +227,6 @@ async def test_a_slow_reader_holds_a_window_and_what_the_socket_gave_at_once(tra
         assert most <= window + (1 << 18) + size
 
 
-async def opened_connections(frontend: TcpStreamTransport, pending: PendingStream):
-    await pending.opened
-    return frontend._connections
-
-
 async def test_a_paused_worker_that_is_killed_is_let_go(
     transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
 ):
@@ -236,7 +237,7 @@ async def test_a_paused_worker_that_is_killed_is_let_go(
     async with SingleRaw.calling(
         frontend, hand(pending) + response.prologue(None) + item(b"x" * 5000)
     ) as peer:
-        (connection,) = await opened_connections(frontend, pending)
+        (connection,) = await connections(frontend, pending)
         await until(lambda: connection._paused)
         pending.close()
         assert await peer.until_closed() == [(KILL, b"")]

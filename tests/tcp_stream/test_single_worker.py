@@ -15,6 +15,7 @@ from golden_frames import golden
 from reqplane.errors import CannotConnect, FrameTooLarge
 from reqplane.model import Control
 from reqplane.wire import response
+from reqplane.wire.frame import Frame
 from reqplane_tcp_stream.single import SingleHomeStream
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
@@ -121,7 +122,7 @@ async def test_a_handler_that_could_not_start(worker: TcpStreamTransport, fronte
     home.stream.end(END)
     reader = response.ResponseReader(4096)
     (header, body) = await home.peer.frame()
-    (prologue,) = reader.feed(response.Frame(header, body).join())
+    (prologue,) = reader.feed(Frame(header, body).join())
     assert prologue.error  # type: ignore[union-attr]
     await home.peer.aclose()
     assert home.told == []

@@ -12,7 +12,8 @@ from reqplane.wire import shared
 from reqplane_tcp_stream.arrival import Arrival
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
-from .conftest import Call, OpenPair, Pair, host_of, until
+from .conftest import Call, OpenPair, OpenTransport, Pair, host_of, until
+from .scripted import RawFrontend
 
 
 async def test_a_whole_answer_arrives_in_order(pair: Pair):
@@ -154,6 +155,39 @@ async def test_one_item_more_than_the_largest_frame_harms_only_its_writer(make_p
     other.home.end()
     assert await call.rest() == [b"x" * limit, End()]
     assert await other.rest() == [End()]
+
+
+async def test_the_smaller_limit_of_both_sides_counts(transport: OpenTransport):
+    small, large = await transport(max_frame_bytes=5000), await transport(max_frame_bytes=50_000)
+    for frontend, worker in ((small, large), (large, small)):
+        await frontend.listen()
+        pair = Pair(frontend, worker)
+        call, other = await pair.call(), await pair.call()
+        with pytest.raises(FrameTooLarge, match="5001 bytes, at most 5000 are allowed"):
+            call.home.write(b"x" * 5001)
+        call.home.write(b"x" * 5000)
+        call.home.end()
+        other.home.end()
+        assert await call.rest() == [b"x" * 5000, End()]
+        assert await other.rest() == [End()]
+
+
+async def test_a_frontend_that_tells_no_limit(transport: OpenTransport):
+    worker = await transport(max_frame_bytes=5000)
+    async with RawFrontend.listening() as frontend:
+        calling = asyncio.create_task(worker.call_home(frontend.info(), lambda control: None))
+        await frontend.welcome()
+        home = await calling
+        with pytest.raises(FrameTooLarge):
+            home.write(b"x" * 5001)
+        home.write(b"x" * 5000)
+
+
+async def test_the_text_of_an_error_has_bounds(make_pair: OpenPair):
+    call = await (await make_pair(max_frame_bytes=8192)).call()
+    call.home.prologue("ä" * 100_000)
+    (prologue,) = await call.rest()
+    assert prologue == Prologue("ä" * 1000)
 
 
 @pytest.fixture

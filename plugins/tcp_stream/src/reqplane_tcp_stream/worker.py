@@ -16,8 +16,8 @@ from reqplane_tcp_stream.shared import SharedConnection
 
 _LEAST_HEARTBEAT_MS = 50
 """However often a frontend wants to be asked whether it is there."""
-_LONGEST_ERROR = 2048
-"""Characters of the text that says why a handler could not start."""
+_LONGEST_ERROR = 1000
+"""Characters of the text that says why a handler could not start: within every limit, in any script."""
 
 
 class HomeTcpStream(HomeStream):
