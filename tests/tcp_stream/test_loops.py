@@ -11,8 +11,11 @@ import psutil
 import pytest
 import uvloop
 from reqplane.model import Broken, Control, End, Part, Prologue
+from reqplane.wire import shared
+from reqplane_tcp_stream.frontend import FrontendConnection
 
-from .conftest import Call, paired, until
+from .conftest import Call, opened, paired, until
+from .scripted import RawWorker
 
 Run = Callable[[Any], Any]
 
@@ -129,6 +132,26 @@ def test_a_loop_that_stood_still(run: Run):
                 await asyncio.sleep(0.03)
             call.home.end()
             assert await call.rest() == [End()]
+
+    run(main())
+
+
+def test_an_answer_that_came_while_our_loop_stood_still_is_read_before_the_peer_is_given_up(run: Run):
+    """Some loops run timers before they read."""
+
+    async def main() -> None:
+        async with opened(heartbeat=0.3, stream_dead_after=0.9) as frontend:
+            await frontend.listen()
+            async with RawWorker.welcomed(frontend) as peer:
+                (connection,) = frontend._connections
+                assert isinstance(connection, FrontendConnection)
+                await until(lambda: connection._silent >= 0.6)  # the next check would be the last
+                peer.send(shared.PONG, 0)
+                time.sleep(0.7)
+                await asyncio.sleep(0.1)
+                assert not connection.lost
+                await peer.closed()  # and now it is silent for good
+                assert connection.lost
 
     run(main())
 
