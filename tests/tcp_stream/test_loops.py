@@ -137,7 +137,7 @@ def test_a_loop_that_stood_still(run: Run):
 
 
 def test_an_answer_that_came_while_our_loop_stood_still_is_read_before_the_peer_is_given_up(run: Run):
-    """Some loops run timers before they read."""
+    """Some loops run timers before they read, and then the check comes first."""
 
     async def main() -> None:
         async with opened(heartbeat=0.3, stream_dead_after=0.9) as frontend:
@@ -148,6 +148,9 @@ def test_an_answer_that_came_while_our_loop_stood_still_is_read_before_the_peer_
                 await until(lambda: connection._silent >= 0.6)  # the next check would be the last
                 peer.send(shared.PONG, 0)
                 time.sleep(0.7)
+                assert connection._pulse is not None
+                connection._pulse.cancel()
+                connection._check()
                 await asyncio.sleep(0.1)
                 assert not connection.lost
                 await peer.closed()  # and now it is silent for good
