@@ -140,12 +140,12 @@ def test_an_answer_that_came_while_our_loop_stood_still_is_read_before_the_peer_
     """Some loops run timers before they read, and then the check comes first."""
 
     async def main() -> None:
-        async with opened(heartbeat=0.3, stream_dead_after=0.9) as frontend:
+        async with opened(heartbeat=0.25, stream_dead_after=0.8) as frontend:
             await frontend.listen()
             async with RawWorker.welcomed(frontend) as peer:
                 (connection,) = frontend._connections
                 assert isinstance(connection, FrontendConnection)
-                await until(lambda: connection._silent >= 0.6)  # the next check would be the last
+                await until(lambda: connection._silent >= 0.7)  # the next check would be the last
                 peer.send(shared.PONG, 0)
                 time.sleep(0.7)
                 assert connection._pulse is not None
