@@ -46,7 +46,7 @@ class FrontendConnection(SharedConnection):
                 if stream is not None:
                     stream.item(body)
                 elif number > self._highest:
-                    self.send(shared.KILL, number)
+                    self.refuse(number)
             elif number:
                 self._stream_frame(kind, number, body)
             elif kind == shared.PING:
@@ -61,7 +61,7 @@ class FrontendConnection(SharedConnection):
         stream = self._streams.get(number)
         if stream is None:
             if number > self._highest and kind != shared.KILL:  # or two such sides would never end
-                self.send(shared.KILL, number)
+                self.refuse(number)
         elif kind == shared.PROLOGUE:
             self._prologue(stream, number, body)
         elif kind == shared.ANNOTATED:
@@ -81,7 +81,7 @@ class FrontendConnection(SharedConnection):
         self._highest = number
         stream = self._subjects.claim(subject)
         if stream is None:
-            self.send(shared.KILL, number)
+            self.refuse(number)
         else:
             self._streams[number] = stream
             stream.open(self, number)

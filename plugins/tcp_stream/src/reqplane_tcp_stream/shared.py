@@ -10,12 +10,14 @@ from __future__ import annotations
 from reqplane.errors import WireError
 from reqplane.interfaces import Host, Timer
 from reqplane.model import Body
-from reqplane.wire.shared import BYE, PING, PONG, SharedDecoder, head
+from reqplane.wire.shared import BYE, KILL, PING, PONG, SharedDecoder, head
 
 from reqplane_tcp_stream.connection import Connection
 
 _SEND_ALONE_FROM = 64 * 1024
 """A body of this size is handed to the transport by itself: gathering it would copy it."""
+_MOST_UNREAD = 1024 * 1024
+"""Bytes of answers that may wait for a peer that provokes them and does not read them."""
 
 
 class SharedConnection(Connection):
@@ -77,6 +79,14 @@ class SharedConnection(Connection):
         self.flush()
         if self._transport is not None and not self.lost:
             self._transport.write(body)
+
+    def refuse(self, number: int) -> None:
+        """There is no such stream, or not any more."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if waiting < _MOST_UNREAD:
+            self.send(KILL, number)
+        else:
+            self.give_up("the peer does not read what it is answered")
 
     # ── reading ──
 

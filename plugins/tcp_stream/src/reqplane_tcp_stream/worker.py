@@ -186,7 +186,7 @@ class WorkerConnection(SharedConnection):
         stream = self._streams.get(number)
         if stream is None:
             if number > self._last and kind != shared.KILL:  # or two such sides would never end
-                self.send(shared.KILL, number)
+                self.refuse(number)
         elif kind == shared.CREDIT:
             stream.credit(shared.read_credit(body))
         elif kind == shared.STOP:
