@@ -51,6 +51,9 @@ async def opened(env: Mapping[str, str] | None = None, **limits: Any) -> AsyncGe
         assert not transport._homes._all
         assert not transport._homes._current
         assert not transport._homes._connecting
+        assert not transport._homes._dialling
+        assert not transport._homes._singles
+        assert not transport._homes._dialler._tried
 
 
 @dataclass

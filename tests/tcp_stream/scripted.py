@@ -12,7 +12,7 @@ from typing import Self
 from reqplane.interfaces import PendingStream
 from reqplane.model import ConnectionInfo, SharedOffer
 from reqplane.wire import shared
-from reqplane.wire.frame import take_first
+from reqplane.wire.frame import FrameDecoder, take_first
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
 from .conftest import host_of
@@ -152,6 +152,14 @@ class RawFrontend:
     def info(self, window: int = 1 << 18) -> ConnectionInfo:
         return ConnectionInfo(self.address, str(uuid.uuid4()), "r", SharedOffer(self.process, window))
 
+    def single(self, subject: str = "551d0fbf-0000-4000-8000-000000000000") -> ConnectionInfo:
+        """What a frontend says that offers no shared connection."""
+        return ConnectionInfo(self.address, subject, "r")
+
+    async def accept_single(self) -> SingleRaw:
+        peer = await self.accept()
+        return SingleRaw(peer.reader, peer.writer)
+
     async def accept(self) -> Raw:
         """The next connection, unanswered."""
         return await asyncio.wait_for(self.accepted.get(), PATIENCE)
@@ -162,3 +170,41 @@ class RawFrontend:
         assert shared.read_opening(await peer.opening(), b"").process == self.process
         peer.raw(shared.welcome(heartbeat_ms))
         return peer
+
+
+class SingleRaw(Raw):
+    """One end of a connection in Dynamo's form: frames are (header, body)."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self._cutter = FrameDecoder(1 << 26)
+        self.frames: list[tuple[bytes, bytes]] = []
+
+    async def frame(self) -> tuple[bytes, bytes]:
+        """The next frame."""
+        while not self.frames:
+            data = await asyncio.wait_for(self.reader.read(1 << 18), PATIENCE)
+            if not data:
+                raise EOFError("the connection was closed")
+            self.frames += [(header, bytes(body)) for header, body in self._cutter.feed(data)]
+        return self.frames.pop(0)
+
+    async def until_closed(self) -> list[tuple[bytes, bytes]]:
+        """What comes until the other end closes."""
+        frames: list[tuple[bytes, bytes]] = []
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                frames.append(await self.frame())
+        return frames
+
+    @classmethod
+    @asynccontextmanager
+    async def calling(cls, frontend: TcpStreamTransport, first: bytes = b"") -> AsyncGenerator[Self]:
+        """A worker that has written `first` to the frontend's listener."""
+        host, _, port = frontend.advertised.rpartition(":")
+        peer = cls(*await asyncio.open_connection(host, int(port)))
+        peer.raw(first)
+        try:
+            yield peer
+        finally:
+            await peer.aclose()

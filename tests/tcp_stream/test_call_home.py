@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 import pytest
-import reqplane_tcp_stream.worker
+import reqplane_tcp_stream.dial
 from reqplane.errors import CannotConnect
 from reqplane.model import ConnectionInfo, SharedOffer
 
@@ -91,7 +91,7 @@ async def test_a_subject_may_be_written_without_dashes(pair: Pair):
 
 
 async def test_a_frontend_that_never_answers(transport: OpenTransport, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reqplane_tcp_stream.worker, "_CONNECT_TIME", 0.1)
+    monkeypatch.setattr(reqplane_tcp_stream.dial, "CONNECT_TIME", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         error = await failed(transport, info_for(f"127.0.0.1:{server.getsockname()[1]}"))
     assert error.problem == "no answer within 0.1 s"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import reqplane_tcp_stream.shared
 from reqplane.model import Broken, Control, End, Prologue
 from reqplane.wire import shared
 
 from .conftest import OpenPair, Pair, is_last, until
-from .scripted import RawFrontend, RawWorker
+from .scripted import RawFrontend, RawWorker, frame
 
 
 async def test_stop_asks_and_the_answer_still_ends_in_order(pair: Pair):
@@ -224,6 +225,23 @@ async def test_a_stream_above_the_highest_is_answered_with_kill(frontend):
             peer.send(kind, 9, b"")
         peer.send(shared.KILL, 9)  # not this one, or two sides could go on for ever
         assert await peer.sync() == [(shared.KILL, 9, b"")] * 4
+
+
+@pytest.mark.parametrize("kind", [shared.OPEN, shared.ITEM])
+async def test_a_worker_that_wants_answers_and_reads_none_is_given_up(
+    frontend, kind: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reqplane_tcp_stream.shared, "_MOST_UNREAD", 100_000)
+    async with RawWorker.welcomed(frontend) as peer:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (connection,) = frontend._connections
+        number = 1
+        while not connection.lost:
+            peer.raw(b"".join(frame(kind, number + n, b"?" * 16) for n in range(5000)))
+            await asyncio.sleep(0)
+            number += 5000 if kind == shared.OPEN else 0
+            assert number < 10_000_000
+    await until(lambda: not frontend._connections)
 
 
 async def test_a_number_used_again_ends_the_connection(frontend):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from reqplane.model import Control, End, Prologue
+from reqplane.model import Broken, Control, End, Prologue
 from reqplane.wire import shared
 
 from .conftest import Call, OpenPair, a_turn, until
@@ -27,7 +27,7 @@ async def test_a_writer_is_stopped_by_the_item_that_uses_the_window_up(make_pair
     call, other = await pair.call(), await pair.call()
     assert fill(call) == 4  # 300, 600, 900, 1200
     ready = asyncio.create_task(call.home.ready())
-    await until(lambda: call.pending._unread == 1200)  # type: ignore[attr-defined]
+    await until(lambda: call.pending._received == 1200)  # type: ignore[attr-defined]
     assert not ready.done()
     for _ in range(10):  # the other stream goes on
         if not other.home.write(b"y" * 400):
@@ -51,8 +51,8 @@ async def test_annotated_items_need_credit_and_everything_else_does_not(make_pai
     pair = await make_pair(stream_window_bytes=WINDOW)
     call = await pair.call()
     call.home.prologue(None)
-    assert call.home.write(b"x" * 999, annotated=True)
-    assert call.home.write(b"")
+    assert call.home.write(b"x" * 998, annotated=True)
+    assert call.home.write(b"")  # counts as 1, or an endless row of them would cost no credit
     assert not call.home.write(b"x", annotated=True)
     call.home.end(b'{"running":1,"queued":0,"capacity":null}')
     assert len(await call.rest()) == 5
@@ -137,6 +137,85 @@ async def test_credit_by_hand(transport):
         assert not home.write(b"x")
         peer.send(shared.CREDIT, 1, b"odd")  # breaks the rules
         assert [kind for kind, *_ in await peer.closed()][-1] == shared.ITEM
+
+
+# ── a worker that does not care ──
+
+
+@pytest.mark.parametrize("kind", [shared.ITEM, shared.ANNOTATED])
+@pytest.mark.parametrize("size", [0, 1, 400, 70_000])
+async def test_a_worker_that_ignores_its_credit_loses_that_stream_only(
+    make_pair: OpenPair, kind: int, size: int
+):
+    frontend = (await make_pair(stream_window_bytes=WINDOW)).frontend
+    pending, other = frontend.expect("r"), frontend.expect("other")
+    allowed = -(-WINDOW // (size or 1))  # the last of them crosses the line
+    async with RawWorker.welcomed(frontend) as peer:
+        peer.open(1, pending)
+        peer.open(2, other)
+        for _ in range(allowed):
+            peer.send(kind, 1, b"x" * size)
+        assert await peer.sync() == []
+        peer.send(kind, 1, b"x" * size)
+        for _ in range(2000):
+            peer.send(kind, 1, b"x" * size)
+            await peer.writer.drain()
+        assert await peer.sync() == [(shared.KILL, 1, b"")]
+        *items, last = await pending.receive()
+        assert len(items) == allowed
+        assert isinstance(last, Broken)
+        assert "DYN_STREAM_WINDOW_BYTES" in last.reason
+        peer.send(shared.ITEM, 2, b"unharmed")
+        peer.send(shared.END, 2)
+        assert await peer.sync() == []
+        assert await other.receive() == [b"unharmed", End()]
+
+
+async def test_what_was_given_back_may_be_used_again_and_no_more(make_pair: OpenPair):
+    frontend = (await make_pair(stream_window_bytes=WINDOW)).frontend
+    pending = frontend.expect("r")
+    async with RawWorker.welcomed(frontend) as peer:
+        peer.open(1, pending)
+        peer.send(shared.ITEM, 1, b"x" * 1500)
+        assert await peer.sync() == []
+        assert await pending.receive() == [b"x" * 1500]
+        reading = asyncio.create_task(pending.receive())
+        assert await peer.next() == (shared.CREDIT, 1, shared.credit_body(1500))
+        for size in (999, 1):  # again a window …
+            peer.send(shared.ITEM, 1, b"y" * size)
+        assert await peer.sync() == []
+        peer.send(shared.ITEM, 1, b"z")  # … and no byte more
+        assert await peer.sync() == [(shared.KILL, 1, b"")]
+        assert (await reading)[:1] == [b"y" * 999]
+
+
+async def test_prologues_without_end_cost_nothing(make_pair: OpenPair):
+    frontend = (await make_pair()).frontend
+    pending = frontend.expect("r")
+    async with RawWorker.welcomed(frontend) as peer:
+        peer.open(1, pending)
+        for _ in range(1000):
+            peer.send(shared.PROLOGUE, 1)
+        peer.send(shared.END, 1)
+        assert await peer.sync() == []
+        assert await pending.receive() == [Prologue(), End()]
+
+
+async def test_a_writer_that_waits_is_never_taken_for_one_that_does_not(make_pair: OpenPair):
+    """However items, windows and reads fall."""
+    pair = await make_pair(stream_window_bytes=1024)
+    for size in (0, 1, 3, 511, 512, 513, 1023, 1024, 1025, 5000):
+        call = await pair.call()
+        count = 4000 // (size // 100 + 1)
+
+        async def write(call: Call = call, size: int = size, count: int = count) -> None:
+            for _ in range(count):
+                if not call.home.write(b"x" * size):
+                    await call.home.ready()
+            call.home.end()
+
+        _, parts = await asyncio.gather(write(), call.rest())
+        assert parts == [b"x" * size] * count + [End()]
 
 
 @pytest.mark.parametrize("end", ["kill", "close", "loss"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from reqplane.interfaces import HomeStream, PendingStream
 from reqplane.model import Broken, Control, End
 from reqplane.wire import shared
 
-from .conftest import OpenPair, OpenTransport, until
+from .conftest import OpenPair, OpenTransport, opened, rest, until
 from .scripted import RawFrontend, RawWorker
 
 QUICK = {"heartbeat": 0.05, "stream_dead_after": 0.3}
@@ -84,6 +88,88 @@ async def test_a_loop_that_stood_still_is_not_held_against_the_peer(make_pair: O
     call.home.end()
     assert await call.rest() == [End()]
     assert call.told == []
+
+
+class Elsewhere:
+    """A worker with an event loop of its own, in a thread."""
+
+    def __init__(self, **limits: Any) -> None:
+        self._limits = limits
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    async def _main(self) -> None:
+        self.loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with opened(**self._limits) as self.transport:
+            self._ready.set()
+            await self._over.wait()
+
+    async def call_home(self, pending: PendingStream, told: list[Control]) -> HomeStream:
+        calling = self.transport.call_home(pending.info, told.append)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(calling, self.loop))
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[Callable[..., Elsewhere]]:
+    workers: list[Elsewhere] = []
+
+    def start(**limits: Any) -> Elsewhere:
+        workers.append(Elsewhere(**limits))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        await asyncio.to_thread(worker.stop)
+
+
+async def test_a_handler_that_computes_harms_nobody(transport: OpenTransport, elsewhere):
+    """Its worker is silent for many heartbeats, though not for as long as the dead are."""
+    limits = {"heartbeat": 0.05, "stream_dead_after": 6.0}
+    frontend = await transport(**limits)
+    await frontend.listen()
+    computing, idle = elsewhere(**limits), elsewhere(**limits)
+    told: list[Control] = []
+    pending, other = frontend.expect("r"), frontend.expect("other")
+    home, other_home = await computing.call_home(pending, told), await idle.call_home(other, told)
+    await asyncio.gather(pending.opened, other.opened)
+
+    def compute() -> None:
+        home.write(b"before")
+        time.sleep(1.5)
+        home.write(b"after")
+        home.end()
+
+    computing.loop.call_soon_threadsafe(compute)
+    assert await pending.receive() == [b"before"]
+    idle.loop.call_soon_threadsafe(lambda: (other_home.write(b"meanwhile"), other_home.end()))
+    assert await rest(other) == [b"meanwhile", End()]
+    assert await rest(pending) == [b"after", End()]
+    assert told == []
+
+
+async def test_a_frontend_that_computes_longer_than_the_dead_are_silent_kills_nobody(
+    transport: OpenTransport, elsewhere
+):
+    """Neither does it take its workers for dead, nor do they it: their own time is as long as it takes."""
+    frontend = await transport(heartbeat=0.05, stream_dead_after=0.4)
+    await frontend.listen()
+    told: list[Control] = []
+    workers = [elsewhere(heartbeat=0.05, stream_dead_after=30.0) for _ in range(2)]
+    pendings = [frontend.expect(str(number)) for number in range(2)]
+    homes = [await w.call_home(p, told) for w, p in zip(workers, pendings, strict=True)]
+    for _ in range(3):
+        time.sleep(1.0)
+        await asyncio.sleep(0.03)
+    for worker, home, pending in zip(workers, homes, pendings, strict=True):
+        worker.loop.call_soon_threadsafe(home.end)
+        assert await rest(pending) == [End()]
+    assert told == []
 
 
 async def test_the_worker_asks_as_often_as_the_frontend_wants(transport: OpenTransport):

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reqplane.model import Control, Limits
-from reqplane.wire import shared
-from reqplane_tcp_stream.frontend import FrontendConnection, Subjects
+from reqplane.model import Control, Limits, SharedOffer
+from reqplane.wire import response, shared
+from reqplane_tcp_stream.single import SingleHomeStream
+from reqplane_tcp_stream.transport import TcpStreamTransport
 from reqplane_tcp_stream.worker import WorkerConnection
 
-from .conftest import Host
-from .scripted import frame
+from .conftest import Host, host_of, is_last
+from .scripted import frame, subject_of
 
 SUBJECT = b"\x00" * 16
+PROCESS = "ab" * 16
 
 
 class Nowhere:
-    """A transport that sends nothing."""
+    """A socket's transport that sends nothing; `protocol` gets what is fed."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: Any) -> None:
         self.closed = False
+        self.protocol = protocol
+        self._socket = socket.socket()
+        self._socket.close()
+        protocol.connection_made(self)
 
     def write(self, data: bytes) -> None:
         assert not self.closed
@@ -34,7 +41,30 @@ class Nowhere:
     def is_closing(self) -> bool:
         return self.closed
 
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        return self._socket
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
     write_eof = close = abort
+
+    def feed(self, chunks: list[bytes]) -> None:
+        """All of it, then the end."""
+        for chunk in chunks:
+            if self.closed:
+                break
+            self.protocol.data_received(chunk)
+        self.protocol.eof_received()
+        self.protocol.connection_lost(None)
+        assert self.protocol.lost
 
 
 FRAMES = st.builds(
@@ -43,37 +73,44 @@ FRAMES = st.builds(
     st.integers(0, 3) | st.integers(0, 2**32 - 1),
     st.just(b"") | st.just(SUBJECT) | st.binary(max_size=20),
 )
-CHUNKS = st.lists(FRAMES | st.binary(max_size=60), max_size=30)
+SINGLE = st.sampled_from(
+    [
+        response.prologue(None),
+        response.prologue("failed"),
+        b"".join(response.item(b"item")),
+        response.sentinel(),
+        response.control(Control.STOP),
+        response.control(Control.KILL),
+    ]
+)
+CHUNKS = st.lists(FRAMES | SINGLE | st.binary(max_size=60), max_size=30)
+FIRST = {"nothing": b"", "shared": shared.opening(PROCESS, 7), "single": response.handshake(SUBJECT.hex())}
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def feed(connection: Any, chunks: list[bytes]) -> None:
-    connection.connection_made(Nowhere())
-    for chunk in chunks:
-        if connection._transport.closed:
-            break
-        connection.data_received(chunk)
-    connection.eof_received()
-    connection.connection_lost(None)
-    assert connection.lost
-    assert not connection._streams
+async def listener(limit: int) -> TcpStreamTransport:
+    host = Host({}, Limits(max_frame_bytes=limit))
+    host.process = PROCESS
+    return await TcpStreamTransport.open(host)
 
 
-@given(chunks=CHUNKS, proven=st.booleans(), size=st.integers(1, 200))
-@settings(max_examples=200, deadline=None)
-def test_a_frontend_takes_any_bytes(chunks: list[bytes], proven: bool, size: int):
+@given(chunks=CHUNKS, first=st.sampled_from([*FIRST]), size=st.integers(1, 200))
+@settings(max_examples=300, deadline=None)
+def test_a_frontend_takes_any_bytes(chunks: list[bytes], first: str, size: int):
     async def main() -> None:
-        host = Host({}, Limits(max_frame_bytes=4096))
-        subjects = Subjects(host)
-        pending = subjects.expect("r")
-        subjects._waiting = {SUBJECT: pending}
-        connection = FrontendConnection(host, subjects, lambda one: None, lambda one: None)
-        data = (shared.opening(host.process, 7) if proven else b"") + b"".join(chunks)
-        feed(connection, cut(data, size))
-        await host.aclose()
+        frontend = await listener(4096)
+        pending = frontend.expect("r")
+        frontend._subjects._waiting = {SUBJECT: pending}
+        Nowhere(frontend._accept()).feed(cut(FIRST[first] + b"".join(chunks), size))
+        assert not frontend._connections
+        assert not frontend._unproven
+        if pending.opened.done():
+            assert is_last((await pending.receive())[-1])
+        assert first != "single" or pending.opened.done()
+        await host_of(frontend).aclose()
 
     asyncio.run(main())
 
@@ -84,16 +121,35 @@ def test_a_worker_takes_any_bytes(chunks: list[bytes], welcomed: bool, size: int
     async def main() -> None:
         host = Host({}, Limits(max_frame_bytes=4096))
         told: list[Control] = []
-        connection = WorkerConnection(host, ("127.0.0.1:9000", "0" * 32), lambda one: None)
+        connection = WorkerConnection(host, ("127.0.0.1:9000", PROCESS), lambda one: None)
+        transport = Nowhere(connection)
         if welcomed:
-            feed_start = Nowhere()
-            connection.connection_made(feed_start)  # type: ignore[arg-type]
             connection.data_received(shared.welcome(1000))
             for _ in range(3):
-                connection.open_stream(SUBJECT, 1000, told.append)
-        feed(connection, cut(b"".join(chunks), size))
+                connection.open_stream(SUBJECT, SharedOffer(PROCESS, 1000), told.append)
+        transport.feed(cut(b"".join(chunks), size))
+        assert not connection._streams
         last = [control for control in told if control is not Control.STOP]
         assert len(last) == (3 if welcomed else 0)  # each stream is told its end, once
+        await host.aclose()
+
+    asyncio.run(main())
+
+
+@given(chunks=CHUNKS, size=st.integers(1, 200))
+@settings(max_examples=200, deadline=None)
+def test_a_worker_of_one_stream_takes_any_bytes(chunks: list[bytes], size: int):
+    async def main() -> None:
+        host = Host({}, Limits(max_frame_bytes=4096))
+        told: list[Control] = []
+        stream = SingleHomeStream(host, "subject", lambda one: None)
+        transport = Nowhere(stream)
+        stream.start(told.append)
+        transport.feed(cut(b"".join(chunks), size))
+        assert [control for control in told if control is not Control.STOP] in (
+            [Control.KILL],
+            [Control.GONE],
+        )
         await host.aclose()
 
     asyncio.run(main())
@@ -102,12 +158,9 @@ def test_a_worker_takes_any_bytes(chunks: list[bytes], welcomed: bool, size: int
 @pytest.mark.parametrize("kind", range(16))
 async def test_every_kind_with_any_body_on_an_open_stream(kind: int):
     for body in (b"", b"\xff", b"null", b"[" * 5000, b"\x00" * 4, b'{"running":-1}', b'{"running":1e999}'):
-        host = Host({}, Limits(max_frame_bytes=1 << 16))
-        subjects = Subjects(host)
-        pending = subjects.expect("r")
-        connection = FrontendConnection(host, subjects, lambda one: None, lambda one: None)
-        (key,) = subjects._waiting
-        data = shared.opening(host.process, 7) + frame(shared.OPEN, 1, key)
-        feed(connection, [data, frame(kind, 1, body), frame(kind, 0, body)])
+        frontend = await listener(1 << 16)
+        pending = frontend.expect("r")
+        data = FIRST["shared"] + frame(shared.OPEN, 1, subject_of(pending))
+        Nowhere(frontend._accept()).feed([data, frame(kind, 1, body), frame(kind, 0, body)])
         assert pending._over
-        await host.aclose()
+        await host_of(frontend).aclose()

@@ -75,7 +75,7 @@ async def test_a_transport_that_did_nothing_closes():
 async def test_a_worker_that_neither_reads_nor_closes_does_not_hold_the_frontend(
     transport: OpenTransport, monkeypatch: pytest.MonkeyPatch, proven: bool
 ):
-    monkeypatch.setattr(reqplane_tcp_stream.connection, "_LINGER", 0.2)
+    monkeypatch.setattr(reqplane_tcp_stream.connection, "LINGER", 0.2)
     frontend = await transport()
     await frontend.listen()
     connect = RawWorker.welcomed if proven else RawWorker.connected
@@ -90,7 +90,7 @@ async def test_a_worker_that_neither_reads_nor_closes_does_not_hold_the_frontend
 async def test_a_frontend_that_does_not_read_does_not_hold_the_worker(
     transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reqplane_tcp_stream.connection, "_LINGER", 0.2)
+    monkeypatch.setattr(reqplane_tcp_stream.connection, "LINGER", 0.2)
     worker = await transport()
     async with RawFrontend.listening() as frontend:
         calling = asyncio.create_task(worker.call_home(frontend.info(1 << 30), lambda control: None))

@@ -10,9 +10,12 @@ from typing import Any
 import psutil
 import pytest
 import uvloop
-from reqplane.model import Broken, Control, End, Prologue
+from reqplane.model import Broken, Control, End, Part, Prologue
+from reqplane.wire import shared
+from reqplane_tcp_stream.frontend import FrontendConnection
 
-from .conftest import Call, paired, until
+from .conftest import Call, opened, paired, until
+from .scripted import RawWorker
 
 Run = Callable[[Any], Any]
 
@@ -46,19 +49,56 @@ def test_answers_of_many_streams(run: Run):
     run(main())
 
 
-def test_stop_kill_and_loss(run: Run):
+def test_answers_on_connections_of_their_own(run: Run):
+    async def main() -> None:
+        async with paired(stream_window_bytes=50_000) as pair:
+            pair.frontend._subjects.offer = None
+
+            async def one(number: int) -> None:
+                items = [bytes([number]) * (1 + (number * 7919 + i * 104_729) % 90_000) for i in range(20)]
+                call = await pair.call()
+
+                async def write() -> None:
+                    call.home.prologue(None)
+                    for item in items:
+                        if not call.home.write(item):
+                            await call.home.ready()
+                    call.home.end(b"the end marker")
+
+                async def read() -> list[Part]:
+                    while not call.pending.full:  # type: ignore[attr-defined]
+                        await asyncio.sleep(0.001)  # then the socket is paused
+                    return await call.rest()
+
+                _, parts = await asyncio.gather(write(), read())
+                assert parts == [Prologue(), *items, b"the end marker", End()]
+                assert call.home.enveloped
+                assert call.pending.enveloped
+
+            await asyncio.gather(*(one(number) for number in range(32)))
+            await until(lambda: not pair.connections)
+            assert not pair.worker._homes._singles
+
+    run(main())
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_stop_kill_and_loss(run: Run, single: bool):
     async def main() -> None:
         async with paired() as pair:
+            if single:
+                pair.frontend._subjects.offer = None
             calls = [await pair.call(str(index)) for index in range(3)]
             for call in calls:
                 await call.pending.opened
             calls[0].pending.stop()
             calls[1].pending.kill()
             await until(lambda: calls[0].told and calls[1].told)
-            pair.frontend_end._transport.abort()
+            for connection in list(pair.frontend._connections):
+                connection.cut()
             for call in calls:
                 assert isinstance((await call.rest())[-1], Broken)
-            await until(lambda: calls[2].told)
+            await until(lambda: calls[2].told and Control.GONE in calls[0].told)
             assert [call.told for call in calls] == [
                 [Control.STOP, Control.GONE],
                 [Control.KILL],
@@ -92,6 +132,29 @@ def test_a_loop_that_stood_still(run: Run):
                 await asyncio.sleep(0.03)
             call.home.end()
             assert await call.rest() == [End()]
+
+    run(main())
+
+
+def test_an_answer_that_came_while_our_loop_stood_still_is_read_before_the_peer_is_given_up(run: Run):
+    """Some loops run timers before they read, and then the check comes first."""
+
+    async def main() -> None:
+        async with opened(heartbeat=0.25, stream_dead_after=0.8) as frontend:
+            await frontend.listen()
+            async with RawWorker.welcomed(frontend) as peer:
+                (connection,) = frontend._connections
+                assert isinstance(connection, FrontendConnection)
+                await until(lambda: connection._silent >= 0.7)  # the next check would be the last
+                peer.send(shared.PONG, 0)
+                time.sleep(0.7)
+                assert connection._pulse is not None
+                connection._pulse.cancel()
+                connection._check()
+                await asyncio.sleep(0.1)
+                assert not connection.lost
+                await peer.closed()  # and now it is silent for good
+                assert connection.lost
 
     run(main())
 

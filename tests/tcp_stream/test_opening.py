@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
-import reqplane_tcp_stream.frontend
+import reqplane_tcp_stream.arrival
 import reqplane_tcp_stream.transport
 from reqplane.errors import CannotConnect
 from reqplane.model import Control, End, SharedOffer
@@ -164,7 +164,7 @@ async def test_a_report_that_is_none_costs_nobody_an_answer(pair: Pair, caplog: 
 async def test_an_opening_that_does_not_come_is_not_waited_for(
     transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reqplane_tcp_stream.frontend, "_OPENING_TIME", 0.1)
+    monkeypatch.setattr(reqplane_tcp_stream.arrival, "_TIME", 0.1)
     frontend = await transport()
     await frontend.listen()
     async with RawWorker.connected(frontend) as silent, RawWorker.connected(frontend) as slow:

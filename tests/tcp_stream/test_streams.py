@@ -6,13 +6,14 @@ import asyncio
 import uuid
 
 import pytest
-from reqplane.errors import CannotConnect, FrameTooLarge
-from reqplane.model import Annotated, Broken, ConnectionInfo, End, Load, Prologue
+from reqplane.errors import FrameTooLarge
+from reqplane.model import Annotated, Broken, End, Load, Prologue
 from reqplane.wire import shared
-from reqplane_tcp_stream.frontend import FrontendConnection
+from reqplane_tcp_stream.arrival import Arrival
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
-from .conftest import Call, OpenPair, Pair, host_of, until
+from .conftest import Call, OpenPair, OpenTransport, Pair, host_of, until
+from .scripted import RawFrontend
 
 
 async def test_a_whole_answer_arrives_in_order(pair: Pair):
@@ -110,12 +111,15 @@ async def test_nothing_waits_for_ever_after_the_last_part(pair: Pair):
 async def test_items_of_any_size_come_through(pair: Pair, size: int):
     item = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     call = await pair.call()
-    call.home.prologue(None)
-    call.home.write(b"before")
-    call.home.write(item)
-    call.home.write(b"after")
-    call.home.end()
-    parts = await call.rest()
+
+    async def write() -> None:
+        call.home.prologue(None)
+        for body in (b"before", item, b"after"):
+            if not call.home.write(body):
+                await call.home.ready()
+        call.home.end()
+
+    _, parts = await asyncio.gather(write(), call.rest())
     assert parts[0] == Prologue()
     assert parts[1:] == [b"before", item, b"after", End()]
     assert len(item) == size
@@ -153,12 +157,45 @@ async def test_one_item_more_than_the_largest_frame_harms_only_its_writer(make_p
     assert await other.rest() == [End()]
 
 
+async def test_the_smaller_limit_of_both_sides_counts(transport: OpenTransport):
+    small, large = await transport(max_frame_bytes=5000), await transport(max_frame_bytes=50_000)
+    for frontend, worker in ((small, large), (large, small)):
+        await frontend.listen()
+        pair = Pair(frontend, worker)
+        call, other = await pair.call(), await pair.call()
+        with pytest.raises(FrameTooLarge, match="5001 bytes, at most 5000 are allowed"):
+            call.home.write(b"x" * 5001)
+        call.home.write(b"x" * 5000)
+        call.home.end()
+        other.home.end()
+        assert await call.rest() == [b"x" * 5000, End()]
+        assert await other.rest() == [End()]
+
+
+async def test_a_frontend_that_tells_no_limit(transport: OpenTransport):
+    worker = await transport(max_frame_bytes=5000)
+    async with RawFrontend.listening() as frontend:
+        calling = asyncio.create_task(worker.call_home(frontend.info(), lambda control: None))
+        await frontend.welcome()
+        home = await calling
+        with pytest.raises(FrameTooLarge):
+            home.write(b"x" * 5001)
+        home.write(b"x" * 5000)
+
+
+async def test_the_text_of_an_error_has_bounds(make_pair: OpenPair):
+    call = await (await make_pair(max_frame_bytes=8192)).call()
+    call.home.prologue("ä" * 100_000)
+    (prologue,) = await call.rest()
+    assert prologue == Prologue("ä" * 1000)
+
+
 @pytest.fixture
 def accepted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the connections that frontends accept."""
     count, accept = [0], TcpStreamTransport._accept
 
-    def counting(self: TcpStreamTransport) -> FrontendConnection:
+    def counting(self: TcpStreamTransport) -> Arrival:
         count[0] += 1
         return accept(self)
 
@@ -198,12 +235,6 @@ async def test_first_calls_share_one_connect(accepted: list[int], pair: Pair):
 async def test_a_request_that_is_a_stream_is_refused(pair: Pair):
     with pytest.raises(TypeError, match="streams"):
         pair.frontend.expect("r", sends=True)
-
-
-async def test_no_offer_of_a_shared_connection_cannot_be_answered(pair: Pair):
-    info = ConnectionInfo(pair.frontend.advertised, "0" * 32, "r")
-    with pytest.raises(CannotConnect, match="offers no shared"):
-        await pair.worker.call_home(info, lambda control: None)
 
 
 async def test_subjects_are_random_uuids_of_version_4(pair: Pair):

@@ -145,11 +145,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class SharedOffer:
-    """The frontend offers a shared response connection: its process (32 hex) and the stream window."""
+    """The frontend offers a shared response connection: its process (32 hex) and the stream window.
+
+    `max_frame` is the largest item in bytes that it takes; None = it does not say.
+    """
 
     process: str
     window: int
     version: int = 1
+    max_frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

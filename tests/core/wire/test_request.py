@@ -47,6 +47,24 @@ def test_what_is_written_has_the_recorded_form_and_our_members_beside_it() -> No
     assert info["shared"] == {"v": 1, "process": OFFER.process, "window": 262144}
 
 
+@pytest.mark.parametrize("largest", [4096, 32 << 20])
+def test_the_offer_tells_the_largest_item(largest: int) -> None:
+    offer = SharedOffer(OFFER.process, OFFER.window, max_frame=largest)
+    info = ConnectionInfo(INFO.address, INFO.subject, "r", offer)
+    members = json.loads(json.loads(render(info))["connection_info"]["info"])
+    assert members["shared"]["max_frame"] == largest
+    assert decode_head(render(info)).connection == info
+
+
+@pytest.mark.parametrize("largest", [None, 0, -1, True, "1", 1.5, [1]])
+def test_a_largest_item_that_is_none_is_left_out(largest: object) -> None:
+    head = json.loads(render(INFO))
+    info = json.loads(head["connection_info"]["info"])
+    info["shared"]["max_frame"] = largest
+    head["connection_info"]["info"] = json.dumps(info)
+    assert decode_head(json.dumps(head).encode()).connection == INFO
+
+
 def test_json_is_not_announced_since_its_absence_means_json() -> None:
     assert "payload_codec" not in json.loads(render(INFO, codec="json"))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reqplane.codecs import JsonCodec, MsgpackCodec
 from reqplane.errors import HandlerFailed, PayloadError, WireError
-from reqplane.model import Annotated, Control, End, Prologue
+from reqplane.model import Annotated, Broken, Control, End, Prologue
 from reqplane.wire import response
 from reqplane.wire.dialect import Dialect, EnvelopedDialect, Fields
 from reqplane.wire.failure import error_fields, error_from
@@ -95,6 +95,16 @@ def test_an_enveloped_stream_ends_at_its_end_marker(codec) -> None:
         == golden("end, json")[2]
         == EnvelopedDialect("json", JsonCodec()).end(b"")
     )
+
+
+def test_only_the_end_marker_makes_an_enveloped_answer_whole() -> None:
+    dialect = EnvelopedDialect("json", JsonCodec())
+    end = golden("end, json")[2]
+    (broken,) = dialect.read([End()])  # the sentinel alone
+    assert isinstance(broken, Broken)
+    assert dialect.read([Broken("lost")]) == [Broken("lost")]
+    for after in (End(), Broken("lost"), b"junk"):
+        assert dialect.read([end, after]) == [End()]
 
 
 def test_what_is_no_envelope_is_a_wire_error() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from reqplane.errors import PayloadError, WireError
-from reqplane.model import Annotated, Body, End, Part
+from reqplane.model import Annotated, Body, Broken, End, Part
 from reqplane.wire.failure import error_fields, error_text
 from reqplane.wire.response import ENVELOPES, Envelope, unwrap
 
@@ -100,8 +100,12 @@ class EnvelopedDialect(Dialect):
         return self._envelope.final
 
     def read(self, parts: list[Part]) -> list[Part | Fields]:
+        """The end marker is the end: what comes after it is left out, and without it nothing is whole."""
         read: list[Part | Fields] = []
         for part in parts:
+            if isinstance(part, End):
+                read.append(Broken("the worker ended the stream without its end marker"))
+                continue
             if not isinstance(part, bytes | bytearray):
                 read.append(part)
                 continue
@@ -112,5 +116,5 @@ class EnvelopedDialect(Dialect):
             if members is not None:
                 read.append(Fields(members))
             if final:
-                read.append(End())
+                return [*read, End()]
         return read

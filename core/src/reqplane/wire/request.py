@@ -8,7 +8,8 @@
      "connection_info": {"transport": "tcp_server", "info": "<JSON in a string>"}}
 
     info: {"address": "host:port", "subject": "<uuid>", "context": "<request id>",
-           "stream_type": "response", "shared": {"v": 1, "process": "<32 hex>", "window": 262144}}
+           "stream_type": "response",
+           "shared": {"v": 1, "process": "<32 hex>", "window": 262144, "max_frame": 33554432}}
 
 The form is Dynamo's, recorded from its wheels, which ignore unknown members on every level; `shared` is
 how a shared response connection is offered (reqplane.wire.shared).  A request that is itself a stream has
@@ -110,6 +111,8 @@ def _info_members(info: ConnectionInfo) -> dict[str, Any]:
     if info.shared is not None:
         offer = info.shared
         members["shared"] = {"v": offer.version, "process": offer.process, "window": offer.window}
+        if offer.max_frame is not None:
+            members["shared"]["max_frame"] = offer.max_frame
     return members
 
 
@@ -165,7 +168,8 @@ def _offer(value: Any) -> SharedOffer | None:
     process, window = members.get("process"), members.get("window")
     if members.get("v") != 1 or not isinstance(process, str) or not isinstance(window, int) or window < 1:
         return None
-    return SharedOffer(process, window)
+    largest = members.get("max_frame")
+    return SharedOffer(process, window, max_frame=largest if type(largest) is int and largest > 0 else None)
 
 
 def _find_quick_loads() -> Callable[[bytes | str], Any] | None:

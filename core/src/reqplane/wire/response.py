@@ -82,7 +82,8 @@ def read_handshake(header: bytes, body: bytes) -> Handshake:
 class ResponseReader:
     """What follows the handshake, cut into prologue, raw bodies and End.
 
-    Bodies are still in their envelope.  `limit` bounds a body in bytes.  What came before broken bytes is
+    Bodies are still in their envelope, so this End is the sentinel: whether the end marker came before it,
+    only who knows the codec can tell.  `limit` bounds a body in bytes.  What came before broken bytes is
     still given out: then `failed` says what is wrong with the rest, and the stream is lost.
     """
 
@@ -101,7 +102,7 @@ class ResponseReader:
         events: list[Part] = []
         try:
             for header, body in self._frames.feed(data):
-                events.append(self._event(header, bytes(body)))
+                events.append(self._event(header, body))
             self.failed = self._frames.failed
         except WireError as error:
             self.failed = error
@@ -109,7 +110,7 @@ class ResponseReader:
                 raise
         return events
 
-    def _event(self, header: bytes, body: bytes) -> Part:
+    def _event(self, header: bytes, body: bytes | bytearray) -> Part:
         if self._ended:
             raise WireError("a frame after the sentinel")
         if not self._started:
@@ -123,7 +124,7 @@ class ResponseReader:
         return End()
 
     @staticmethod
-    def _prologue(header: bytes, body: bytes) -> Prologue:
+    def _prologue(header: bytes, body: Body) -> Prologue:
         members = _members(header, "prologue")
         error = members.get("error", ...)
         if body or not (error is None or isinstance(error, str)):

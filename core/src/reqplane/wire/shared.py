@@ -14,10 +14,11 @@ The worker numbers streams from 1 up and never uses a number again; 0 is the con
     4 ANNOTATED  {"event","comment",…}          9 PING    10 PONG
     5 END        empty, or a load report       11 REPORT   load, JSON      12 BYE   no new streams
 
-Credit counts body bytes of ITEM and ANNOTATED, for each stream, starting at the offered window.  A sender
-whose credit is above zero may send one whole item of any legal size; the reader gives credit back when
-its application has consumed half the window.  So a stream holds at most a window and one item, and no
-side ever has to stop reading the socket.
+Credit counts body bytes of ITEM and ANNOTATED (an empty one counts as 1), for each stream, starting at the
+offered window.  A sender whose credit is above zero may send one whole item of any legal size; the reader
+gives credit back when its application has consumed half the window.  So a stream holds at most a window
+and one item, and no side ever has to stop reading the socket; a sender that does not keep to this is killed.
+The offer's `max_frame` is the largest item that the frontend takes; a larger one would cost the connection.
 
 Unknown kinds are ignored.  A stream number up to the highest opened is ignored when it is not known any
 more; one above it is answered with KILL.

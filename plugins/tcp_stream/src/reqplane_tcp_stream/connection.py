@@ -1,91 +1,32 @@
-"""One shared connection, the part that both ends have in common: writing, reading, heartbeat, loss.
-
-Writes are gathered.  What is written to a connection that was idle goes out at once; what follows within
-the same turn of the event loop goes out together at the turn's end, so under load a system call carries
-the items of many streams, and alone an item waits for nothing.
-"""
+"""One TCP connection, from made to lost, whatever is spoken on it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Collection
 from typing import cast
 
-from reqplane.errors import FrameTooLarge, WireError
-from reqplane.interfaces import Host, Timer
-from reqplane.model import Body
-from reqplane.wire.shared import BYE, PING, PONG, SharedDecoder, head
+from reqplane.interfaces import Host
 
-_SEND_ALONE_FROM = 64 * 1024
-"""A body of this size is handed to the transport by itself: gathering it would copy it."""
-_LINGER = 2.0
+LINGER = 2.0
 """Seconds that a peer has to take what was written before the close."""
+_PROBES = 3
+"""How often the system asks a silent peer, within the time after which it is given up."""
 
 
 class Connection(asyncio.Protocol):
-    """After the opening: frames out, frames in.  Subclasses say what a frame means."""
+    """What all connections here have in common.  Subclasses say what bytes mean."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._limit = host.limits.max_frame_bytes
-        self._decoder = SharedDecoder(self._limit)
-        self._out: list[Body] = []
-        self._armed = False
         self.writable = True
         self.lost = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the socket is closed."""
-        self._heard = self._loop.time()
-        self._checked = self._heard
-        self._silent = 0.0
-        self._beat = 0.0
-        self._pulse: Timer | None = None
-
-    # ── writing ──
-
-    def send(self, kind: int, stream: int, body: Body = b"", urgent: bool = False) -> None:
-        """Write one frame.  `urgent`: at once, if nothing else is waiting to go out."""
-        size = len(body)
-        if size > self._limit:  # the peer would give the connection up, with everybody's streams
-            raise FrameTooLarge(size, self._limit, "DYN_MAX_FRAME_BYTES, on both sides, sets the limit")
-        if size >= _SEND_ALONE_FROM:
-            self._send_alone(head(kind, stream, size), body)
-        else:
-            self._out.append(head(kind, stream, size))
-            if size:
-                self._out.append(body)
-        if not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._end_of_turn)
-            if urgent:
-                self.flush()
-
-    def flush(self) -> None:
-        """Hand all that was gathered to the socket.
-
-        Joined, not by `writelines`: that one forgets to pause the protocol in Python 3.12.0 to 3.12.8 and
-        3.13.0 to 3.13.1.
-        """
-        out = self._out
-        if out and self._transport is not None:
-            self._out = []
-            if not self.lost:
-                self._transport.write(b"".join(out))
-
-    def _end_of_turn(self) -> None:
-        if self._out:
-            self.flush()
-            self._loop.call_soon(self._end_of_turn)  # still busy: go on gathering for one more turn
-        else:
-            self._armed = False
-
-    def _send_alone(self, prefix: bytes, body: Body) -> None:
-        self._out.append(prefix)
-        self.flush()
-        if self._transport is not None and not self.lost:
-            self._transport.write(body)
 
     # ── asyncio.Protocol ──
 
@@ -100,17 +41,6 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writable = True
 
-    def data_received(self, data: bytes) -> None:
-        if self.lost:
-            return
-        self._heard = self._loop.time()
-        try:
-            self.frames_received(self._decoder.feed(data))
-            if self._decoder.failed is not None:
-                raise self._decoder.failed
-        except WireError as error:
-            self.give_up(f"the peer broke the rules of the wire: {error}")
-
     def eof_received(self) -> None:
         self.give_up("the peer closed the connection")
 
@@ -121,83 +51,45 @@ class Connection(asyncio.Protocol):
 
     # ── for subclasses ──
 
-    def frames_received(self, frames: list[tuple[int, int, bytes | bytearray]]) -> None:
-        """Act on frames, in order."""
-        raise NotImplementedError
-
     def closed(self, reason: str) -> None:
         """The connection is gone; called once."""
         raise NotImplementedError
 
-    # ── its life ──
-
-    def start_heartbeat(self, beat: float) -> None:
-        """From now on notice a peer that has gone silent; it is asked after every `beat` seconds of that.
-
-        It is asked at least twice before it is given up, however the times are set.
-        """
-        self._beat = min(beat, self._host.limits.stream_dead_after / 3)
-        self._heard = self._checked = self._loop.time()
-        self._pulse = self._host.timers.at(self._checked + self._beat, self._check)
-
-    def _check(self) -> None:
-        """Ping a silent peer; give it up after `stream_dead_after` of silence.
-
-        Time in which our own loop stood still is not held against the peer: no check adds more than one
-        beat to its silence.
-        """
-        now, beat = self._loop.time(), self._beat
-        if self._heard >= self._checked:
-            self._silent = min(now - self._heard, beat)
-        else:
-            self._silent += beat
-        self._checked = now
-        if self._silent >= self._host.limits.stream_dead_after:
-            self.give_up(f"nothing came for {self._host.limits.stream_dead_after:g} s")
-            return
-        if self._silent >= beat / 2:
-            self.send(PING, 0)
-        self._pulse = self._host.timers.at(now + beat, self._check)
-
-    def answer_ping(self) -> None:
-        if self.writable:  # else the peer has enough to hear, and may not be reading at all
-            self.send(PONG, 0)
+    # ── its end ──
 
     def give_up(self, reason: str) -> None:
         """Close at once; idempotent."""
         if self.lost:
             return
         self.lost = True
-        self._end(reason)
-        if self._transport is not None:
-            self._transport.abort()
+        self.closed(reason)
+        self.cut()
 
     def close(self, reason: str) -> None:
-        """Close after what was written has gone out; idempotent.
+        """Close after what was written has gone out; idempotent.  `close_all` sees to it that this ends."""
+        self.give_up(reason)
 
-        Only our direction, the peer closes the other: closing a socket for which something unread has
-        come would throw away what is still on its way out.  `close_all` sees to it that this ends.
-        """
-        if self.lost:
-            return
-        if self._pulse is not None:  # it has been opened
-            self.send(BYE, 0)
-        self.flush()
-        self.lost = True
-        self._end(reason)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def abort(self) -> None:
-        """Close the socket now, after `close`."""
+    def cut(self) -> None:
+        """Close the socket now, after `close` too."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _end(self, reason: str) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-        self._out.clear()
-        self.closed(reason)
+    def keep_alive(self) -> None:
+        """Let the system notice a peer that has vanished, where the wire has no heartbeat."""
+        assert self._transport is not None
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        pause = max(1, int(self._host.limits.stream_dead_after / _PROBES))
+        with contextlib.suppress(OSError):  # it is closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (
+                ("TCP_KEEPIDLE", pause),
+                ("TCP_KEEPALIVE", pause),  # macOS's name for it
+                ("TCP_KEEPINTVL", pause),
+                ("TCP_KEEPCNT", _PROBES - 1),
+            ):
+                option = getattr(socket, name, None)
+                if option is not None:
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def close_all(connections: Collection[Connection], reason: str) -> None:
@@ -208,8 +100,8 @@ async def close_all(connections: Collection[Connection], reason: str) -> None:
         connection.close(reason)
     ended = [connection.ended for connection in connections]
     try:
-        await asyncio.wait(ended, timeout=_LINGER)
+        await asyncio.wait(ended, timeout=LINGER)
     finally:
         for connection in connections:
-            connection.abort()
-    await asyncio.wait(ended, timeout=_LINGER)
+            connection.cut()
+    await asyncio.wait(ended, timeout=LINGER)

@@ -7,15 +7,22 @@ import socket
 from collections.abc import Callable
 from typing import Self
 
-from reqplane.interfaces import Host, ResponseTransport
+from reqplane.errors import WireError
+from reqplane.interfaces import HomeStream, Host, ResponseTransport
 from reqplane.model import ConnectionInfo, Control, Load
 from reqplane.settings import load
 from reqplane.sockets import first_free_socket, host_and_port, listening_socket
+from reqplane.wire.response import Handshake
+from reqplane.wire.shared import Opening
 
-from reqplane_tcp_stream.connection import close_all
-from reqplane_tcp_stream.frontend import FrontendConnection, PendingTcpStream, Subjects
+from reqplane_tcp_stream.arrival import Arrival, First
+from reqplane_tcp_stream.connection import Connection, close_all
+from reqplane_tcp_stream.dial import Dialler
+from reqplane_tcp_stream.frontend import FrontendConnection
+from reqplane_tcp_stream.homes import HomeConnections
+from reqplane_tcp_stream.pending import PendingTcpStream, Subjects, subject_key
 from reqplane_tcp_stream.settings import FIRST_PORT, TcpStreamSettings
-from reqplane_tcp_stream.worker import HomeConnections, HomeTcpStream
+from reqplane_tcp_stream.single import SingleFrontend
 
 _BACKLOG = 1024
 _MAX_UNPROVEN = 256
@@ -23,7 +30,10 @@ _MAX_UNPROVEN = 256
 
 
 class TcpStreamTransport(ResponseTransport):
-    """Answers by TCP, on one shared connection for each pair of processes."""
+    """Answers by TCP, on one shared connection for each pair of processes.
+
+    Toward a peer that does not know that form, Dynamo, each answer has a connection of its own.
+    """
 
     name = "tcp_stream"
     settings = TcpStreamSettings
@@ -32,10 +42,10 @@ class TcpStreamTransport(ResponseTransport):
         self._host = host
         self._settings = settings
         self._subjects = Subjects(host)
-        self._homes = HomeConnections(host)
+        self._homes = HomeConnections(host, Dialler(settings.allow))
         self._server: asyncio.Server | None = None
-        self._connections: set[FrontendConnection] = set()
-        self._unproven: dict[FrontendConnection, None] = {}  # the oldest first
+        self._connections: set[Connection] = set()
+        self._unproven: dict[Arrival, None] = {}  # the oldest first
         self._opening = asyncio.Lock()
         self._leaving = False
         self.advertised = ""
@@ -61,22 +71,40 @@ class TcpStreamTransport(ResponseTransport):
         self.advertised = host_and_port(address, sock.getsockname()[1])
         self._subjects.address = self.advertised
 
-    def _accept(self) -> FrontendConnection:
-        connection = FrontendConnection(self._host, self._subjects, self._proven, self._gone)
-        self._connections.add(connection)
-        self._unproven[connection] = None
+    def _accept(self) -> Arrival:
+        arrival = Arrival(self._host, self._admit, self._left)
+        self._connections.add(arrival)
+        self._unproven[arrival] = None
         if self._leaving:  # it was accepted just before the listener closed
-            connection.give_up("the frontend is leaving")
+            arrival.give_up("the frontend is leaving")
         elif len(self._unproven) > _MAX_UNPROVEN:
             next(iter(self._unproven)).give_up("too many connections without an opening")
-        return connection
+        return arrival
 
-    def _proven(self, connection: FrontendConnection) -> None:
-        del self._unproven[connection]
+    def _left(self, arrival: Arrival) -> None:
+        """It was admitted, or is gone."""
+        self._unproven.pop(arrival, None)
+        self._connections.discard(arrival)
 
-    def _gone(self, connection: FrontendConnection) -> None:
-        self._connections.discard(connection)
-        self._unproven.pop(connection, None)
+    def _admit(self, first: First) -> Connection:
+        """What a connection becomes by its first frame; WireError if nobody here knows its secret."""
+        admitted = self._shared(first) if isinstance(first, Opening) else self._single(first)
+        self._connections.add(admitted)
+        return admitted
+
+    def _shared(self, opening: Opening) -> FrontendConnection:
+        if opening.process != self._host.process:
+            raise WireError("a worker called for another process, perhaps this one's predecessor")
+        return FrontendConnection(self._host, self._subjects, opening.worker, self._connections.discard)
+
+    def _single(self, handshake: Handshake) -> SingleFrontend:
+        key = subject_key(handshake.subject)
+        if key is None or handshake.stream_type != "response":
+            raise WireError("the handshake is not for an answer of this frontend")
+        stream = self._subjects.claim(key)
+        if stream is None:
+            raise WireError("a worker called for an answer that nobody waits for, or not any more")
+        return SingleFrontend(self._host, stream, self._connections.discard)
 
     def expect(self, request_id: str, *, sends: bool = False) -> PendingTcpStream:
         if sends:
@@ -85,7 +113,7 @@ class TcpStreamTransport(ResponseTransport):
 
     # ── worker ──
 
-    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeTcpStream:
+    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeStream:
         return await self._homes.call_home(info, control)
 
     def report(self, load: Load) -> None:

@@ -1,41 +1,42 @@
-"""The worker's end: calling home, and the streams that handlers write to."""
+"""The worker's end of a shared connection, and the streams that handlers write to."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
 
-from reqplane.errors import CannotConnect, WireError, describe
+from reqplane.errors import FrameTooLarge, WireError
 from reqplane.interfaces import HomeStream, Host
-from reqplane.model import ConnectionInfo, Control, Load
-from reqplane.sockets import split_address
+from reqplane.model import Control, SharedOffer
 from reqplane.wire import shared
 from reqplane.wire.frame import take_first
 
-from reqplane_tcp_stream.connection import Connection, close_all
+from reqplane_tcp_stream.dial import Key
+from reqplane_tcp_stream.shared import SharedConnection
 
-Key: TypeAlias = tuple[str, str]
-"""What a connection leads to: a frontend's address and process."""
-
-_CONNECT_TIME = 5.0
-"""Seconds for the TCP connection and for the frontend's answer, together."""
 _LEAST_HEARTBEAT_MS = 50
 """However often a frontend wants to be asked whether it is there."""
+_LONGEST_ERROR = 1000
+"""Characters of the text that says why a handler could not start: within every limit, in any script."""
 
 
 class HomeTcpStream(HomeStream):
     """One answer on its way home."""
 
-    __slots__ = ("_connection", "_control", "_credit", "_number", "_over", "_ready", "enveloped")
+    __slots__ = ("_connection", "_control", "_credit", "_largest", "_number", "_over", "_ready", "enveloped")
 
     def __init__(
-        self, connection: WorkerConnection, number: int, window: int, control: Callable[[Control], None]
+        self,
+        connection: WorkerConnection,
+        number: int,
+        offer: SharedOffer,
+        control: Callable[[Control], None],
     ) -> None:
         self.enveloped = False
         self._connection = connection
         self._number = number
-        self._credit = window
+        self._credit = offer.window
+        self._largest = connection.largest_for(offer)
         self._control = control
         self._over = False
         self._ready: asyncio.Future[None] | None = None
@@ -47,15 +48,21 @@ class HomeTcpStream(HomeStream):
             self._connection.send(shared.PROLOGUE, self._number)
         else:  # an empty text would say that all is well
             text = error or "the handler could not be started"
-            self._connection.send(shared.PROLOGUE, self._number, text.encode(errors="replace"))
+            body = text[:_LONGEST_ERROR].encode(errors="replace")
+            self._connection.send(shared.PROLOGUE, self._number, body)
             self._finish()
 
     def write(self, body: bytes, annotated: bool = False) -> bool:
         if self._over:  # the control callback has told so
             return True
+        size = len(body)
+        if size > self._largest:  # the frontend would give the connection up, with everybody's streams
+            raise FrameTooLarge(
+                size, self._largest, "the smaller DYN_MAX_FRAME_BYTES of worker and frontend sets the limit"
+            )
         connection = self._connection
         connection.send(shared.ANNOTATED if annotated else shared.ITEM, self._number, body, True)
-        self._credit -= len(body)
+        self._credit -= size or 1
         return self._credit > 0 and connection.writable
 
     async def ready(self) -> None:
@@ -101,7 +108,7 @@ class HomeTcpStream(HomeStream):
             self._ready.set_result(None)
 
 
-class WorkerConnection(Connection):
+class WorkerConnection(SharedConnection):
     """This process's shared connection to one frontend process."""
 
     def __init__(self, host: Host, key: Key, gone: Callable[[WorkerConnection], None]) -> None:
@@ -146,12 +153,19 @@ class WorkerConnection(Connection):
 
     # ── streams ──
 
-    def open_stream(self, subject: bytes, window: int, control: Callable[[Control], None]) -> HomeTcpStream:
+    def open_stream(
+        self, subject: bytes, offer: SharedOffer, control: Callable[[Control], None]
+    ) -> HomeTcpStream:
         """Claim a subject."""
         self._last += 1
-        stream = self._streams[self._last] = HomeTcpStream(self, self._last, window, control)
+        stream = self._streams[self._last] = HomeTcpStream(self, self._last, offer, control)
         self.send(shared.OPEN, self._last, subject)
         return stream
+
+    def largest_for(self, offer: SharedOffer) -> int:
+        """The largest item that both sides take."""
+        ours = self._host.limits.max_frame_bytes
+        return ours if offer.max_frame is None else min(ours, offer.max_frame)
 
     def waiter(self) -> asyncio.Future[None]:
         return self._loop.create_future()
@@ -172,7 +186,7 @@ class WorkerConnection(Connection):
         stream = self._streams.get(number)
         if stream is None:
             if number > self._last and kind != shared.KILL:  # or two such sides would never end
-                self.send(shared.KILL, number)
+                self.refuse(number)
         elif kind == shared.CREDIT:
             stream.credit(shared.read_credit(body))
         elif kind == shared.STOP:
@@ -187,6 +201,7 @@ class WorkerConnection(Connection):
             stream.wake()
 
     def closed(self, reason: str) -> None:
+        super().closed(reason)
         if not self.welcomed.done():
             self.welcomed.set_exception(
                 ConnectionError(f"the frontend closed the connection ({reason}); it may have been restarted")
@@ -196,97 +211,3 @@ class WorkerConnection(Connection):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.told(Control.GONE)
-
-
-class HomeConnections:
-    """The connections to all frontends, one for each of their processes."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._current: dict[Key, WorkerConnection] = {}  # where new streams go
-        self._all: set[WorkerConnection] = set()  # those that take no new streams too
-        self._connecting: dict[Key, asyncio.Task[WorkerConnection]] = {}
-        self._closed = False
-
-    async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeTcpStream:
-        """A stream on the connection to `info`'s process, which is made if there is none."""
-        offer = info.shared
-        if offer is None:
-            raise _cannot(info.address, "the frontend offers no shared response connection")
-        try:
-            subject = bytes.fromhex(info.subject.replace("-", ""))
-        except ValueError:
-            subject = b""
-        if len(subject) != shared.SUBJECT_BYTES:
-            raise _cannot(info.address, f"the subject {info.subject!r:.60} is not a uuid")
-        connection = self._current.get((info.address, offer.process))
-        if connection is None or connection.leaving:
-            connection = await self._connect((info.address, offer.process))
-        return connection.open_stream(subject, offer.window, control)
-
-    async def _connect(self, key: Key) -> WorkerConnection:
-        """Connect, together with all who want the same connection at this moment."""
-        if self._closed:
-            raise _cannot(key[0], "this process is leaving")
-        task = self._connecting.get(key)
-        if task is None:
-            task = self._connecting[key] = asyncio.ensure_future(self._dial(key))
-            task.add_done_callback(lambda _: self._connecting.pop(key, None))
-            task.add_done_callback(_retrieve)
-        await asyncio.wait([task])
-        if task.cancelled():
-            raise _cannot(key[0], "this process is leaving")
-        error = task.exception()
-        if error is not None:  # each caller gets an error of its own, to write its request into
-            raise _cannot(key[0], describe(error)) from error
-        connection = task.result()
-        if connection.lost or connection.leaving:
-            raise _cannot(key[0], "the frontend left as soon as it was reached")
-        return connection
-
-    async def _dial(self, key: Key) -> WorkerConnection:
-        connection = WorkerConnection(self._host, key, self._gone)
-        try:
-            host, port = split_address(key[0])
-            async with asyncio.timeout(_CONNECT_TIME):
-                await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
-                await connection.welcomed
-        except BaseException as error:
-            connection.give_up("connecting failed")
-            if isinstance(error, TimeoutError):
-                raise TimeoutError(f"no answer within {_CONNECT_TIME:g} s") from error
-            raise
-        if not connection.lost:
-            self._all.add(connection)
-            self._current[key] = connection
-        return connection
-
-    def _gone(self, connection: WorkerConnection) -> None:
-        self._all.discard(connection)
-        if self._current.get(connection.key) is connection:
-            del self._current[connection.key]
-
-    def report(self, load: Load) -> None:
-        """Tell every frontend this worker's load."""
-        body = shared.load_body(load)
-        for connection in self._all:
-            connection.send(shared.REPORT, 0, body)
-
-    async def close(self) -> None:
-        """Send what was written, then close every connection."""
-        self._closed = True
-        connecting = list(self._connecting.values())
-        for task in connecting:
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
-        await close_all(list(self._all), "this process is leaving")
-
-
-def _cannot(address: str, problem: str) -> CannotConnect:
-    return CannotConnect(problem, address=address, transport="tcp_stream")
-
-
-def _retrieve(task: asyncio.Task[WorkerConnection]) -> None:
-    """Its exception is known, even if nobody waits for it any more."""
-    if not task.cancelled():
-        task.exception()
