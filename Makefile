@@ -37,8 +37,8 @@ wheels: $(MADE) ## build every distribution's wheel into dist/
 	    $(PY) -m build --wheel --no-isolation --outdir dist "$$distribution" || exit 1; \
 	done
 
-bench: $(MADE) ## measure latency, throughput and streaming
-	@$(PY) benchmarks/run.py
+bench: $(MADE) ## measure latency, throughput and streaming (BENCH="--help" lists the options)
+	@$(PY) benchmarks/run.py $(BENCH)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
