@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_fuzzing_finds_nothing(target: str) -> None:
+def test_fuzzing_finds_nothing(target: str, record_property: Callable[[str, object], None]) -> None:
     share = max(SECONDS // len(TARGETS), 1)
     run = Path(__file__).parent / "run.py"
     process = subprocess.run(
@@ -37,4 +38,5 @@ def test_fuzzing_finds_nothing(target: str) -> None:
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
     executed = re.search(r"number_of_executed_units: (\d+)", process.stderr)
     assert executed is not None
+    record_property("inputs", executed[1])
     assert int(executed[1]) > 100, "fuzzing hardly ran"

@@ -1,8 +1,8 @@
 """Whether processes grew: the second half of a soak against its first.
 
 At quiet moments, garbage collected.  Medians are compared, so that one odd moment decides nothing.  Memory
-may differ by 2 MiB and 2 %, since the allocator's holes move; a leak of 100 bytes a call
-would be more than that after 10 minutes.  Objects may differ by 1 % and 500; descriptors, tasks and threads by 2.
+may differ by 2 MiB and 2 %, since the allocator's holes move; a leak of 100 bytes a call would be more than
+that after 10 minutes.  Objects may differ by 1 % and 500; descriptors, tasks and threads by 2.
 """
 
 from __future__ import annotations

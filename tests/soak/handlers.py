@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from reqplane import Context
 from soak.state import state
 
 
-async def soak(request: dict[str, Any]):
+async def soak(request: dict[str, Any], context: Context):
     """Whatever the request's `do` says."""
     match request["do"]:
         case "echo":
@@ -17,6 +18,8 @@ async def soak(request: dict[str, Any]):
             for i in range(request["n"]):
                 if request["pause"]:
                     await asyncio.sleep(request["pause"])
+                if context.is_stopped():
+                    return
                 yield i
         case "fail":
             for i in range(request["n"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,7 +87,9 @@ async def test_a_handler_that_computes_breaks_nobodys_streams(
         assert one.instance_ids() == two.instance_ids() == [0, 1]
 
 
-async def test_an_idle_stream_costs_four_kib_at_most(fleet: Fleet) -> None:
+async def test_an_idle_stream_costs_four_kib_at_most(
+    fleet: Fleet, record_property: Callable[[str, object], None]
+) -> None:
     """Ten thousand of them, in the worker's process and in the frontend's."""
     fleet.start("idle")
     async with fleet.client() as client:
@@ -96,5 +98,6 @@ async def test_an_idle_stream_costs_four_kib_at_most(fleet: Fleet) -> None:
     output, errors = await asyncio.to_thread(frontend.communicate)
     assert frontend.returncode == 0, errors[-4000:]
     each = json.loads(output)
+    record_property("bytes", "{frontend:.0f} in the frontend, {worker:.0f} in the worker".format(**each))
     assert each["frontend"] <= IDLE_BYTES, each
     assert each["worker"] <= IDLE_BYTES, each
