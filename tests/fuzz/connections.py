@@ -1,78 +1,57 @@
-"""The two ends of a shared connection, fed with any bytes through a transport that goes nowhere."""
+"""The response plane's two ends, fed with any bytes by transports that lead nowhere."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
-from fuzz.invariants import LIMIT, same_however_split
+from fuzz.invariants import LIMIT, shown, splits
+from reqplane.errors import ReqplaneError
 from reqplane.host import RuntimeHost
-from reqplane.model import Control, Limits
+from reqplane.interfaces import PendingStream
+from reqplane.model import ConnectionInfo, Control, Limits, Part, SharedOffer
 from reqplane.wire import shared
-from reqplane_tcp_stream.connection import Connection
-from reqplane_tcp_stream.frontend import FrontendConnection, Subjects
-from reqplane_tcp_stream.worker import WorkerConnection
+from reqplane_tcp_stream.transport import TcpStreamTransport
 
 PROCESS = "ab" * 16
 STREAMS = 3
 RANDOM = bytes(range(256))
 """What subjects are drawn from here, so that an input can hold the right ones."""
 
-_OPENED = 0x80
-"""In the first byte: the connection is opened already when the bytes begin."""
-
-
-class _Nowhere(asyncio.Transport):
-    """Keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.aborted = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-
-class _Host(RuntimeHost):
-    """A host that is always the same process."""
-
-    def __init__(self) -> None:
-        super().__init__({}, Limits(max_frame_bytes=LIMIT))
-        self.process = PROCESS
-        self.incarnation = 7
+_OPENED, _ALONE = 0x80, 0x40
+"""In the first byte: the shared connection is opened already; the frontend offers no shared connection."""
+_TURNS = 8
+"""Turns of the event loop in which everything that is under way here comes to its end."""
+_WINDOW = 1000
 
 
 def frontend(data: bytes) -> None:
     """A worker's bytes, as the frontend takes them."""
-    _in_a_loop(lambda: same_however_split(data, lambda parts: _frontend(parts, _is_opened(data))))
+    _in_a_loop(lambda: _same(data, _frontend))
 
 
 def worker(data: bytes) -> None:
     """A frontend's bytes, as the worker takes them."""
-    _in_a_loop(lambda: same_however_split(data, lambda parts: _worker(parts, _is_opened(data))))
+    _in_a_loop(lambda: _same(data, _worker))
 
 
-def _is_opened(data: bytes) -> bool:
-    return bool(data) and bool(data[0] & _OPENED)
+async def _same(data: bytes, outcome: Callable[[Iterable[bytes], int], Awaitable[Any]]) -> None:
+    flags = data[0] if data else 0
+    first, *others = [await outcome(parts, flags) for parts in splits(data)]
+    assert all(other == first for other in others)
 
 
-def _in_a_loop(check: Callable[[], object]) -> None:
+def _in_a_loop(check: Callable[[], Awaitable[None]]) -> None:
     """Within an event loop of its own; whatever fails there unseen is a find."""
     loop = asyncio.new_event_loop()
     problems: list[Any] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
 
     async def work() -> None:
-        check()
-        await asyncio.sleep(0)
+        await check()
 
     try:
         loop.run_until_complete(work())
@@ -81,55 +60,146 @@ def _in_a_loop(check: Callable[[], object]) -> None:
     assert not problems, problems
 
 
-def _ignore(_: object) -> None:
-    pass
+async def _turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
-def _frontend(parts: Iterable[bytes], opened: bool) -> object:
+class _Socket:
+    """Takes any option."""
+
+    def setsockopt(self, *option: object) -> None:
+        pass
+
+
+class _Nowhere(asyncio.Transport):
+    """Keeps what is written to it; closing it is closing it at once."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__({"socket": _Socket()})
+        self.written = b""
+        self.closing = False
+        self._protocol = make()
+        self._protocol.connection_made(self)
+
+    def feed(self, data: bytes) -> None:
+        if not self.closing:
+            self._protocol.data_received(data)
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def write_eof(self) -> None:
+        self.abort()
+
+    def close(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        if not self.closing:
+            self.closing = True
+            asyncio.get_running_loop().call_soon(lambda: self._protocol.connection_lost(None))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        """What was read already still comes, so it may."""
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class _Host(RuntimeHost):
+    """A host that is always the same process."""
+
+    def __init__(self) -> None:
+        super().__init__({}, Limits(max_frame_bytes=LIMIT, stream_window_bytes=_WINDOW))
+        self.process = PROCESS
+        self.incarnation = 7
+
+
+@asynccontextmanager
+async def _opened() -> AsyncGenerator[TcpStreamTransport]:
+    """A transport that draws known subjects; afterwards no timer may be left."""
     host = _Host()
-    subjects = Subjects(host)
-    subjects._random = RANDOM
-    streams = [subjects.expect(f"r{number}") for number in range(STREAMS)]
-    gone: list[FrontendConnection] = []
-    connection = FrontendConnection(host, subjects, _ignore, gone.append)
-    transport = _Nowhere()
-    connection.connection_made(transport)
-    if opened:
-        connection.data_received(shared.opening(PROCESS, 7))
-    for part in parts:
-        connection.data_received(part)
-    assert connection.lost == bool(gone) == transport.aborted
-    if connection.lost:
-        assert not connection._streams
-    elif not connection.proven:
-        assert len(connection._first) < shared.OPENING_LIMIT
-    found = [stream._parts for stream in streams], connection.lost, connection.proven
-    return found, _end(connection, transport, host)
+    with mock.patch("os.urandom", lambda size: (RANDOM * (size // len(RANDOM) + 1))[:size]):
+        transport = await TcpStreamTransport.open(host)
+        yield transport
+    await transport.aclose()
+    assert not any(host.timers._buckets.values())
+    await host.aclose()
 
 
-def _worker(parts: Iterable[bytes], opened: bool) -> object:
-    host = _Host()
-    gone: list[WorkerConnection] = []
-    connection = WorkerConnection(host, ("127.0.0.1:9", PROCESS), gone.append)
-    transport = _Nowhere()
-    connection.connection_made(transport)
+async def _frontend(parts: Iterable[bytes], flags: int) -> object:
+    async with _opened() as transport:
+        streams = [transport.expect(f"r{number}") for number in range(STREAMS)]
+        wire = _Nowhere(transport._accept)
+        if flags & _OPENED:
+            wire.feed(shared.opening(PROCESS, 7))
+        for part in parts:
+            wire.feed(part)
+        await _turns()
+        found = [await _read(stream) for stream in streams], wire.closing
+        return found, None if wire.closing else wire.written
+
+
+async def _read(stream: PendingStream) -> list[Part]:
+    """What has come of a stream."""
+    if not stream.opened.done():
+        return []
+    reading = asyncio.ensure_future(stream.receive())
+    await _turns()
+    if reading.done():
+        return reading.result()
+    reading.cancel()
+    return []
+
+
+async def _worker(parts: Iterable[bytes], flags: int) -> object:
+    loop = asyncio.get_running_loop()
+    wires: list[_Nowhere] = []
+
+    async def create_connection(make: Callable[[], Any], host: str, port: int) -> tuple[_Nowhere, Any]:
+        wires.append(_Nowhere(make))
+        return wires[-1], wires[-1].get_protocol()
+
+    loop.create_connection = create_connection  # type: ignore[method-assign]
+    offer = None if flags & _ALONE else SharedOffer(PROCESS, _WINDOW)
     told: list[list[Control]] = [[] for _ in range(STREAMS)]
-    homes: list[Any] = []
-    if opened:
-        connection.data_received(shared.welcome(1000))
-        homes = [connection.open_stream(RANDOM[:16], 100, one.append) for one in told]
-    for part in parts:
-        connection.data_received(part)
-    assert connection.lost == bool(gone) == transport.aborted
-    found = told, [home._credit for home in homes], connection.lost, connection.welcomed.done()
-    return found, _end(connection, transport, host)
+    async with _opened() as transport:
+        infos = [ConnectionInfo("127.0.0.1:9000", f"{number:032x}", "r", offer) for number in range(STREAMS)]
+        calls = [
+            asyncio.ensure_future(transport.call_home(info, one.append))
+            for info, one in zip(infos, told, strict=True)
+        ]
+        await _turns()
+        if flags & _OPENED and offer is not None:
+            wires[0].feed(shared.welcome(1000))
+            await _turns()
+        for part in parts:
+            if wires:
+                wires[0].feed(part)
+        await _turns()
+        found = told, [_write(call) for call in calls], [wire.closing for wire in wires]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        return found
 
 
-def _end(connection: Connection, transport: _Nowhere, host: _Host) -> bytes | None:
-    """What was written while the connection stood; then lose it."""
-    connection.flush()
-    written = None if connection.lost else transport.written
-    connection.connection_lost(None)
-    assert connection.ended.done()
-    host.timers.close()
-    return written
+def _write(call: asyncio.Future[Any]) -> object:
+    """Where a call home stands: under way, failed, or a stream that takes an item, with credit or without."""
+    if not call.done():
+        return None
+    error = call.exception()
+    if error is None:
+        return call.result().write(b"item")
+    assert isinstance(error, ReqplaneError), repr(error)
+    return shown(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reqplane.errors import PayloadError, WireError
 
@@ -31,17 +31,23 @@ def shown(error: Exception | None) -> str:
     return text
 
 
-def same_however_split(data: bytes, outcome: Callable[[Iterable[bytes]], Any]) -> Any:
-    """`outcome` of the whole, of pieces that the first byte chooses, and of single bytes if they are few."""
+def same_however_split(data: bytes, outcome: Callable[[Iterable[bytes]], Value]) -> Value:
+    """The outcome, which is the same for all `splits`."""
+    first, *others = [outcome(parts) for parts in splits(data)]
+    assert all(other == first for other in others)
+    return first
+
+
+def splits(data: bytes) -> Iterator[Iterable[bytes]]:
+    """The whole, pieces that the first byte chooses, and single bytes if they are few."""
     pattern, data = data[0] if data else 0, data[1:]
-    whole = outcome([data])
-    assert outcome(pieces(data, pattern)) == whole
+    yield [data]
+    yield _pieces(data, pattern)
     if len(data) <= 200:
-        assert outcome(pieces(data, 0)) == whole
-    return whole
+        yield _pieces(data, 0)
 
 
-def pieces(data: bytes, pattern: int) -> Iterator[bytes]:
+def _pieces(data: bytes, pattern: int) -> Iterator[bytes]:
     """Pieces of 1 to 64 bytes, the next size computed from the last."""
     size, at = pattern % 64 + 1, 0
     while at < len(data):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,7 @@ def _fuzz(target: str, seconds: int) -> None:
     with atheris.instrument_imports(include=PACKAGES, enable_loader_override=False):
         from fuzz.targets import TARGETS
     small_buffers()
+    logging.getLogger("reqplane").setLevel(logging.ERROR)
     found = tempfile.mkdtemp(prefix=f"fuzz-{target}-")
     options: list[Any] = [
         sys.argv[0],
