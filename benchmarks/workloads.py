@@ -99,7 +99,7 @@ async def measure(workload: Workload, call: Call) -> Sample:
         async for item in call(request):
             if first is None:
                 first = time.perf_counter()
-            if "sent" in item:
+            if workload.kind == "paced":
                 sample.item_us.append((time.monotonic() - item["sent"]) * 1e6)
             items += 1
         if items != workload.items or first is None:
