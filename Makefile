@@ -19,8 +19,11 @@ demo: $(MADE) ## a frontend and three workers on this machine, streaming answers
 test: $(MADE) ## the test suite, without the slow tests
 	@$(PY) -m pytest -m "not slow"
 
-test-all: $(MADE) ## every test, the slow ones too
-	@$(PY) -m pytest -m ""
+test-all: $(MADE) ## every test, the slow ones, fuzzing and a soak of ten minutes too; writes tests/results.md
+	@$(PY) -c 'import atheris' 2>/dev/null \
+	|| $(PY) -m pip install --quiet --only-binary :all: --constraint constraints.txt atheris \
+	|| echo 'atheris has no wheel for this Python: there will be no fuzzing'
+	@$(PY) tests/all.py --write tests/results.md
 
 lint: $(MADE) ## style and formatting, by ruff
 	@$(PY) -m ruff check .
@@ -37,8 +40,8 @@ wheels: $(MADE) ## build every distribution's wheel into dist/
 	    $(PY) -m build --wheel --no-isolation --outdir dist "$$distribution" || exit 1; \
 	done
 
-bench: $(MADE) ## measure latency, throughput and streaming
-	@$(PY) benchmarks/run.py
+bench: $(MADE) ## measure latency, throughput and streaming (BENCH="--help" lists the options)
+	@$(PY) benchmarks/run.py $(BENCH)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis

@@ -17,6 +17,9 @@ from typing import Any
 from workloads import Call, handler
 
 msgpack: Any = importlib.import_module("msgpack")  # it has no type information
+ABOUT = "asyncio's protocols, {codec}, one multiplexed connection"
+"""What the report says of it."""
+
 _HEAD = struct.Struct(">IIB")
 _REQUEST, _ITEM, _END = 0, 1, 2
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import reqplane
 from workloads import Call, handler
+
+ABOUT = (
+    f"reqplane {importlib.metadata.version('reqplane')}, http plane, tcp_stream, file discovery, {{codec}}"
+)
+"""What the report says of it."""
 
 PATH = "bench.worker.generate"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from reqplane import Context
 
 
@@ -26,6 +28,46 @@ async def freeze(request: dict[str, Any]):
     await asyncio.sleep(0.05)  # the item goes out first
     time.sleep(request["seconds"])
     yield "awake"
+
+
+async def any_of(request: dict[str, Any]):
+    """`count` or `freeze`, as the request says: one worker for both."""
+    async for item in {"count": count, "freeze": freeze}[request["handler"]](request):
+        yield item
+
+
+made = 0
+"""Items that the generators below have made in this process."""
+
+
+async def tracked(request: dict[str, Any]):
+    """`n` items of `size` bytes; with n = 0, how many were made so far."""
+    global made
+    if not request["n"]:
+        yield made
+    for _ in range(request["n"]):
+        made += 1
+        yield b"x" * request["size"]
+
+
+def tracked_in_thread(request: dict[str, Any]):
+    """The same, but it may block."""
+    global made
+    if not request["n"]:
+        yield made
+    for _ in range(request["n"]):
+        made += 1
+        yield b"x" * request["size"]
+
+
+async def idle(request: dict[str, Any]):
+    """One item, then nothing for ever; or what this process holds of memory."""
+    if request.get("measure"):
+        gc.collect()
+        yield psutil.Process().memory_info().rss
+    else:
+        yield "open"
+        await asyncio.get_running_loop().create_future()
 
 
 async def context(request: Any, context: Context):
