@@ -47,9 +47,6 @@ class Nowhere:
     def get_extra_info(self, name: str) -> socket.socket:
         return self._socket
 
-    def get_write_buffer_size(self) -> int:
-        return 0
-
     def pause_reading(self) -> None:
         pass
 

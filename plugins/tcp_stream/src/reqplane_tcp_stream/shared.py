@@ -82,11 +82,13 @@ class SharedConnection(Connection):
 
     def refuse(self, number: int) -> None:
         """There is no such stream, or not any more."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        if waiting < _MOST_UNREAD:
+        if self.writable or self._waiting() < _MOST_UNREAD:
             self.send(KILL, number)
         else:
             self.give_up("the peer does not read what it is answered")
+
+    def _waiting(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     # ── reading ──
 
