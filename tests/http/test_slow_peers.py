@@ -147,6 +147,17 @@ async def test_an_answer_that_is_not_taken_ends_its_stream(
         assert (await peer.post()).status == 202
 
 
+async def test_a_peer_that_leaves_without_taking_its_answer(victim: StartVictim) -> None:
+    here = await victim()
+    async with Raw2(here.port) as peer:
+        peer.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        peer.h2.send_data(peer.ask("/nothing"), BODY, end_stream=True)
+        await peer.flush()
+        await until(lambda: under_way(here.transport) == 1)
+        await peer.receive()
+    await until(lambda: not server_of(here)._connections.open)
+
+
 async def test_the_connection_that_is_idle_for_longest_makes_room(victim: StartVictim) -> None:
     here = await victim()
     server_of(here)._connections.most = 20

@@ -174,6 +174,9 @@ class Http2(H2Protocol):
                 await self._refuse(ErrorCodes.FRAME_SIZE_ERROR)
             elif frames._headers_buffer and _too_large(frames._headers_buffer):
                 await self._refuse(ErrorCodes.ENHANCE_YOUR_CALM)
+        elif isinstance(event, Closed):
+            for buffer in list(self.stream_buffers.values()):
+                await buffer.close()  # who waits for the peer to take an answer would wait for ever
 
     async def _refuse(self, why: ErrorCodes) -> None:
         await self.go_away(why, None)
