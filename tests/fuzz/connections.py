@@ -109,6 +109,9 @@ class _Nowhere(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closing
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         """What was read already still comes, so it may."""
 
