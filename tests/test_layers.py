@@ -14,13 +14,14 @@ PLUGINS = [ROOT / "plugins" / "http" / "src", ROOT / "plugins" / "tcp_stream" / 
 
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = [
+    {"escaping"},
     {"errors", "model", "timers", "faster", "containers"},
     {"wire"},
     {"interfaces"},
     {"hookspecs"},
     {
-        "containers",
         "settings",
+        "spelling",
         "sockets",
         "codecs",
         "routing",

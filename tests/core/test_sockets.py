@@ -54,7 +54,7 @@ async def test_a_busy_port_names_its_holder(busy: int) -> None:
     variable, value, problem = await wrong("127.0.0.1", busy)
     assert (variable, value) == ("PORT", str(busy))
     assert f"127.0.0.1:{busy} is taken by" in problem
-    assert "0 for any free one" in problem
+    assert "PORT=0 for any free one" in problem
     if sys.platform == "linux":
         assert f"process {os.getpid()} (" in problem
 
@@ -76,7 +76,7 @@ async def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket.socket, "bind", refused)
     variable, value, problem = await wrong("::1", 80)
     assert (variable, value) == ("PORT", "80")
-    assert problem == "may not listen on [::1]:80; choose a port above 1023, or 0 for any free one"
+    assert problem == "may not listen on [::1]:80; choose a port above 1023, or PORT=0 for any free one"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 70])

@@ -143,6 +143,10 @@ class Plugins:
             raise _not_found(POLICY, name, self.policies)
         return self.policies[name]
 
+    def settings_classes(self) -> list[type[Any]]:
+        """The settings of everything that was loaded, chosen or not."""
+        return [cls.settings for cls in self.origins if getattr(cls, "settings", None) is not None]
+
     async def open(self, cls: type[Any], host: Host) -> Any:
         """Open what was chosen; see `open_plugin`."""
         return await open_plugin(self.origins[cls], cls, host)

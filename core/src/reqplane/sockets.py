@@ -100,10 +100,12 @@ def _explain(host: str, port: int, host_variable: str, port_variable: str, error
     if error.errno == errno.EADDRINUSE:
         problem = (
             f"the address {where} is taken by {_holder_of(port) or 'another process'}; "
-            f"choose another port, or 0 for any free one"
+            f"choose another port, or {port_variable}=0 for any free one"
         )
     elif error.errno == errno.EACCES:
-        problem = f"may not listen on {where}; choose a port above 1023, or 0 for any free one"
+        problem = (
+            f"may not listen on {where}; choose a port above 1023, or {port_variable}=0 for any free one"
+        )
     else:
         return _bad_host(host, host_variable, error)
     return SettingsError([(port_variable, str(port), problem)])
@@ -151,5 +153,15 @@ def _owns_one_of(pid: str, sockets: set[str]) -> bool:
 
 def _command(pid: str) -> str:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().replace(b"\0", b" ").decode(errors="replace").strip()[:80]
+        return _program(file.read().decode(errors="replace").rstrip("\0").split("\0"))
     return "ended"
+
+
+def _program(command: list[str]) -> str:
+    """The program and what it runs, without the arguments: there may be passwords among them."""
+    program = os.path.basename(command[0]) or "no name"
+    words = [program]
+    if program.startswith("python"):
+        rest = [word for word in command[1:] if word != "-m"]
+        words += [os.path.basename(word) for word in rest[:1] if not word.startswith("-")]
+    return " ".join(words)[:80]

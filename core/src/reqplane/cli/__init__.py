@@ -17,6 +17,7 @@ from reqplane.cli import call, instances, plugins, serve
 from reqplane.cli.arguments import UsageError
 from reqplane.demo import command as demo
 from reqplane.errors import PluginError, ReqplaneError, SettingsError, describe
+from reqplane.escaping import escaped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def _reason(error: ReqplaneError) -> str:
 
 
 def _complain(reason: str, status: int) -> int:
-    print(f"reqplane: {reason}", file=sys.stderr)
+    print(f"reqplane: {escaped(reason)}", file=sys.stderr)
     return status
 
 

@@ -11,6 +11,7 @@ import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command
 from reqplane.demo.show import show
 from reqplane.demo.worker import PATH, handler, language_model
+from reqplane.escaping import escaped
 from reqplane.settings import environment
 
 _LOCAL = {
@@ -103,7 +104,7 @@ async def _ask(env: Mapping[str, str], prompt: str, tokens: int) -> int:
         stream = client.generate({"prompt": prompt, "max_tokens": tokens}, timeout=60)
         print(prompt, end="", flush=True)
         async for item in stream:
-            print(item["token"], end="", flush=True)
+            print(escaped(item["token"]), end="", flush=True)
         worker = stream.instance.instance_id if stream.instance else "?"
         print(f"\n({stream.items_received} tokens from worker {worker} by {stream.plane})")
     return 0
