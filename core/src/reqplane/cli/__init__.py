@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
 
-from reqplane.cli import call, instances, plugins, serve
+from reqplane.cli import call, doctor, instances, plugins, serve
 from reqplane.cli.arguments import UsageError
 from reqplane.demo import command as demo
 from reqplane.errors import PluginError, ReqplaneError, SettingsError, describe
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"reqplane {version('reqplane')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, call, instances, plugins, demo):
+    for command in (serve, call, instances, plugins, doctor, demo):
         command.add_parser(commands)
     return parser
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command
+from reqplane.cli.running import leave_at_eof, run_worker
 from reqplane.demo.show import show
 from reqplane.demo.worker import PATH, handler, language_model
 from reqplane.escaping import escaped
@@ -67,30 +68,19 @@ def _all_in_one(arguments: Any) -> int:
 
 
 def _server(arguments: Any) -> int:
-    return asyncio.run(_serve(_choice(), arguments.until_eof))
+    return run_worker(_serve(_choice(), arguments.until_eof))
 
 
 async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
     async with reqplane.connect(env) as runtime:
         if until_eof:
-            _leave_at_eof(runtime)
+            leave_at_eof(runtime)
         try:
             await runtime.endpoint(PATH).serve_endpoint(handler(language_model()))
         except TimeoutError as error:
             print(f"reqplane: {error}", file=sys.stderr)
             return 1
     return 0
-
-
-def _leave_at_eof(runtime: reqplane.DistributedRuntime) -> None:
-    """Whoever started us holds the other end of standard input; it closes when they go, however they go."""
-    loop = asyncio.get_running_loop()
-
-    def at_eof() -> None:
-        loop.remove_reader(sys.stdin)  # an end stays readable for ever
-        runtime.shutdown()
-
-    loop.add_reader(sys.stdin, at_eof)
 
 
 def _client(arguments: Any) -> int:
