@@ -214,7 +214,8 @@ class _Examination:
             home=response.advertised,
         )
         patience = min(self._settings.call_home_timeout, _PATIENCE)
-        self.findings += await check_workers(instances[:_MOST], around, Prober(response, patience))
+        prober = Prober(response, patience, named=self._settings.discovery != "static")
+        self.findings += await check_workers(instances[:_MOST], around, prober)
         if len(instances) > _MOST:
             self.findings.append(note(f"{len(instances) - _MOST} more workers were not probed"))
 

@@ -47,6 +47,8 @@ class Prober:
 
     response: ResponseTransport
     patience: float
+    named: bool = True
+    """Whether workers are asked whether they are who their record says; behind a balancer any may answer."""
 
     async def probe(
         self, instance: Instance, transport: RequestTransport[Any], target: Any, codec: PayloadCodec
@@ -57,7 +59,10 @@ class Prober:
             raise PayloadError(f"the codec {codec.name} decodes everything, so it can't be probed")
         pending = self.response.expect(f"doctor-{uuid.uuid4()}")
         loop = asyncio.get_running_loop()
-        frame, headers = _request(instance, transport, codec, pending, body)
+        headers = {INSTANCE: f"{instance.instance_id}/{instance.incarnation}"} if self.named else {}
+        template = HeadTemplate(str(instance.endpoint), codec.name, pending.info)
+        in_head = None if transport.capabilities.headers else headers
+        frame = Frame(template.render(pending.info, None, in_head), body)
         begin = loop.time()
         sending = asyncio.ensure_future(transport.send(target, frame, headers, begin + self.patience))
         try:
@@ -92,19 +97,6 @@ class Prober:
             address = pending.info.address
             problem = f"the worker did not connect to {address} within {self.patience:g} s"
             raise DeliveryUnknown("never_called_home", problem)
-
-
-def _request(
-    instance: Instance,
-    transport: RequestTransport[Any],
-    codec: PayloadCodec,
-    pending: PendingStream,
-    body: bytes,
-) -> tuple[Frame, dict[str, str]]:
-    headers = {INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
-    template = HeadTemplate(str(instance.endpoint), codec.name, pending.info)
-    in_head = None if transport.capabilities.headers else headers
-    return Frame(template.render(pending.info, None, in_head), body), headers
 
 
 async def _answered(pending: PendingStream) -> None:

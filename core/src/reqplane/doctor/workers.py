@@ -76,6 +76,7 @@ async def _check(instance: Instance, around: Surroundings, prober: Prober) -> Fi
         )
     transport, target = routes[0]
     try:
+        await prober.probe(instance, transport, target, codec)  # opens the connections
         trip = await prober.probe(instance, transport, target, codec)
     except ReqplaneError as error:
         return await _explain(error, _Probe(instance, transport, codec, around, prober))
