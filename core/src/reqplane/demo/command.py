@@ -9,18 +9,11 @@ from typing import Any
 
 import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command
-from reqplane.cli.running import leave_at_eof, run_worker
+from reqplane.cli.running import chosen_or_local, leave_at_eof, run_async
 from reqplane.demo.show import show
 from reqplane.demo.worker import PATH, handler, language_model
 from reqplane.escaping import escaped
 from reqplane.settings import environment
-
-_LOCAL = {
-    "DYN_HTTP_RPC_HOST": "127.0.0.1",
-    "DYN_HTTP_RPC_PORT": "0",
-    "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
-}
-"""On this machine only, on free ports, so that any number of demonstrations fit beside each other."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -47,28 +40,15 @@ def add_parser(commands: Commands) -> None:
     client.add_argument("--tokens", type=int, default=60, help="how long the answer is")
 
 
-def _choice() -> dict[str, str]:
-    """The variables of a demonstration: what is set stays, what is not stays on this machine."""
-    env = environment()
-    chosen = {name: value for name, value in _LOCAL.items() if not env.get(name)}
-    if not env.get("DYN_REQUEST_PLANE") and not env.get("DYN_DISCOVERY_BACKEND"):
-        chosen |= {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
-        print(
-            "Neither DYN_REQUEST_PLANE nor DYN_DISCOVERY_BACKEND is set: using http and file.",
-            file=sys.stderr,
-        )
-    return chosen
-
-
 def _all_in_one(arguments: Any) -> int:
-    chosen = _choice()
+    chosen = chosen_or_local()
     if environment(chosen).get("DYN_DISCOVERY_BACKEND") == "mem":
         raise UsageError("DYN_DISCOVERY_BACKEND=mem reaches one process only, the demo has four; use file")
     return asyncio.run(show(chosen))
 
 
 def _server(arguments: Any) -> int:
-    return run_worker(_serve(_choice(), arguments.until_eof))
+    return run_async(_serve(chosen_or_local(), arguments.until_eof))
 
 
 async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
@@ -84,7 +64,7 @@ async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
 
 
 def _client(arguments: Any) -> int:
-    return asyncio.run(_ask({"DYN_LOG": "warning", **_choice()}, arguments.prompt, arguments.tokens))
+    return asyncio.run(_ask({"DYN_LOG": "warning", **chosen_or_local()}, arguments.prompt, arguments.tokens))
 
 
 async def _ask(env: Mapping[str, str], prompt: str, tokens: int) -> int:
