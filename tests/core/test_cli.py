@@ -314,9 +314,12 @@ def test_a_bad_setting_is_told_before_any_list(
 # ── the whole ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", ["serve", "call", "instances", "plugins", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "call", "instances", "plugins", "doctor", "bench", "completion", "demo", "demo server", "demo client"],
+)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     assert f"example:\n  reqplane {command}" in capsys.readouterr().out
 
 

@@ -108,10 +108,9 @@ class _Examination:
         transports = await self._open_planes(instances)
         response = await self._open(self._plugins.response_transports[RESPONSE_PLANE])
         place = self._place(response)
-        if response is not None and await self._listen(response, place):
-            await self._probe(
-                [one for one in instances if path in (None, str(one.endpoint))], transports, response, place
-            )
+        if response is not None and await self._listen(response, place) and transports:
+            ours = [one for one in instances if path in (None, str(one.endpoint))]
+            await self._probe(ours, transports, response, place)
 
     async def _open(self, cls: type[Any]) -> Any:
         """Open it for as long as we look; None if that fails, which is told."""
