@@ -95,7 +95,11 @@ async def check_advertised(place: Place, told: str, number: int, who: str) -> li
     address = host_and_port(told, number)
     why = await reach(told, number)
     if why is not None:
-        return [_not_reached(place, told, number, f"{who} would tell others {address}, but from here: {why}")]
+        return [
+            await _not_reached(
+                place, told, number, f"{who} would tell others {address}, but from here: {why}"
+            )
+        ]
     findings = [ok(f"{who} can listen on {host_and_port(place.host, number)}, and be reached at {address}")]
     if not place.advertised and is_wildcard(place.host) and (more := sorted(_addresses() - {told})):
         findings.append(
@@ -107,8 +111,8 @@ async def check_advertised(place: Place, told: str, number: int, who: str) -> li
     return findings
 
 
-def _not_reached(place: Place, told: str, number: int, what: str) -> Finding:
-    if place.advertised and (not is_local(told) or not is_wildcard(place.host)):
+async def _not_reached(place: Place, told: str, number: int, what: str) -> Finding:
+    if place.advertised and (not await is_local(told) or not is_wildcard(place.host)):
         right = "tell others the address that this machine has on its way out:"
         return wrong(what, Advice(right, (f"unset {place.advertise_variable}",)))
     return wrong(what, open_firewall(place.port_variable, told, number, fixed=bool(place.port)))
@@ -130,7 +134,7 @@ async def reach(host: str, number: int) -> str | None:
             _, writer = await asyncio.open_connection(host, number)
     except TimeoutError:
         return f"no connection within {_PATIENCE:g} s"
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         return describe(error)
     writer.close()
     with suppress(OSError):
@@ -138,13 +142,16 @@ async def reach(host: str, number: int) -> str | None:
     return None
 
 
-def is_local(host: str) -> bool:
+async def is_local(host: str) -> bool:
     """Whether it is an address of this machine."""
+    loop = asyncio.get_running_loop()
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0]
+        async with asyncio.timeout(_PATIENCE):
+            found = await loop.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
-    except OSError:
+    except (OSError, UnicodeError):  # TimeoutError is an OSError; UnicodeError is of names like "a..b"
         return False
     return True
 

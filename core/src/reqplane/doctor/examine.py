@@ -25,9 +25,11 @@ from reqplane.doctor.addresses import (
 from reqplane.doctor.folder import cannot_use, check_folder
 from reqplane.doctor.installed import check_plugins, check_python, check_versions, what_works
 from reqplane.doctor.probe import Prober
+from reqplane.doctor.records import addresses
 from reqplane.doctor.report import Advice, Finding, Report, export, note, ok, wrong
+from reqplane.doctor.surroundings import Surroundings
 from reqplane.doctor.variables import check_names, check_values, listed
-from reqplane.doctor.workers import Surroundings, addresses, check_workers
+from reqplane.doctor.workers import check_workers
 from reqplane.errors import DiscoveryUnavailable, PluginError, ReqplaneError, SettingsError
 from reqplane.escaping import escape_log
 from reqplane.host import RuntimeHost
@@ -168,7 +170,7 @@ class _Examination:
             if transport is not None:
                 transports.append(transport)
                 for place in self._places(self._plugins.request_transports[plane]):
-                    worker = _worker_at(place, instances)
+                    worker = await _worker_at(place, instances)
                     self.findings += await check_listening(place, self._host, worker)
         return transports
 
@@ -250,12 +252,12 @@ def _nobody(path: str, endpoints: Sequence[str], where: str) -> Finding:
     return wrong(what, Advice("start one, with the same variables: reqplane serve MODULE:FUNCTION " + path))
 
 
-def _worker_at(place: Place, instances: Sequence[Instance]) -> str | None:
+async def _worker_at(place: Place, instances: Sequence[Instance]) -> str | None:
     """The registered worker of this machine that has the place's port."""
     for instance in instances:
         for address in addresses(instance):
             host, number = split_address(address)
-            if number == place.port and is_local(host):
+            if number == place.port and await is_local(host):
                 return f"a worker of {instance.endpoint}"
     return None
 

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from reqplane.escaping import masked_text
+
 Verdict = Literal["ok", "note", "WRONG"]
 
 
@@ -52,15 +54,15 @@ class Report:
 
 
 def ok(what: str) -> Finding:
-    return Finding("ok", what)
+    return Finding("ok", masked_text(what))
 
 
 def note(what: str) -> Finding:
-    return Finding("note", what)
+    return Finding("note", masked_text(what))
 
 
 def wrong(what: str, *advice: Advice) -> Finding:
-    return Finding("WRONG", what, advice)
+    return Finding("WRONG", masked_text(what), advice)
 
 
 # ── lines to type ───────────────────────────────────────────────────────────────────────────────────

@@ -57,14 +57,17 @@ def check_names(env: Mapping[str, str], classes: Iterable[type[Any]]) -> list[Fi
         if meant is None:
             findings.append(note(f"{name}={value} is not a setting of anything that is installed"))
         else:
-            findings.append(
-                wrong(f"{name}={value} is not a setting; did you mean {meant}?", _rename(name, meant))
-            )
+            what = f"{name}={value} is not a setting; did you mean {meant}?"
+            findings.append(wrong(what, _rename(name, meant, env)))
     return findings
 
 
-def _rename(name: str, meant: str) -> Advice:
+def _rename(name: str, meant: str, env: Mapping[str, str]) -> Advice:
     """The value goes from one name to the other without being printed."""
+    if not name.isidentifier():  # no shell can name it
+        return Advice(f"set {meant} instead, where {name} comes from")
+    if env.get(meant, "").strip():
+        return Advice(f"{meant} is set too, so drop it:", (f"unset {name}",))
     return Advice("give it its right name:", (f'export {meant}="${name}"; unset {name}',))
 
 
