@@ -175,14 +175,14 @@ def test_without_a_path_all_workers_are_probed(terminal: Any, start: Any, env: d
 
 def test_for_programs(terminal: Any, start: Any, env: dict[str, str]):
     start(env)
-    status, printed = terminal(env | {"DYN_HTTP_RPC_PROT": "1"}).type(f"reqplane doctor --json {PATH}")
+    status, printed = terminal(env | {"DYN_ROUTERMODE": "random"}).type(f"reqplane doctor --json {PATH}")
     told = json.loads(printed)
     assert (status, told["wrong"]) == (1, 1)
     assert {"name": "DYN_REQUEST_PLANE", "value": "http", "origin": "environment"} in told["settings"]
     assert {"name": "DYN_LOG", "value": "info", "origin": "default"} in told["settings"]
     (ill,) = [check for check in told["checks"] if check["verdict"] == "WRONG"]
     assert ill["advice"][0]["commands"] == [
-        'export DYN_HTTP_RPC_PORT="$DYN_HTTP_RPC_PROT"; unset DYN_HTTP_RPC_PROT'
+        'export DYN_ROUTER_MODE="$DYN_ROUTERMODE"; unset DYN_ROUTERMODE'
     ]
 
 
