@@ -158,6 +158,17 @@ async def test_one_on_another_plane_or_with_another_codec():
     await ward.fleet.close()
 
 
+async def test_one_of_another_version():
+    ward = Ward(Network())
+    old = dataclasses.replace(ward.fleet.instances[0], version="0.0.9", planes=("http",))
+    version, probed = await ward.look(old)
+    assert (version.verdict, probed.verdict) == ("WRONG", "ok")
+    assert "is of version 0.0.9, this side of 0.1.0" in version.what
+    (line,) = version.advice[0].commands
+    assert line.endswith("pip install reqplane==0.1.0 reqplane-tcp-stream==0.1.0 reqplane-http==0.1.0")
+    await ward.fleet.close()
+
+
 # ── records ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from reqplane.errors import SettingsError
-from reqplane.sockets import first_free_socket, host_and_port, listening_socket, split_address
+from reqplane.sockets import _program, first_free_socket, host_and_port, listening_socket, split_address
 
 VARIABLES: dict[str, Any] = {"host_variable": "HOST", "port_variable": "PORT", "backlog": 16}
 
@@ -67,6 +67,20 @@ async def test_a_busy_port_where_the_system_does_not_tell_the_holder(
 
     monkeypatch.setattr("reqplane.sockets.open", missing, raising=False)
     assert "is taken by another process; choose another port" in (await wrong("127.0.0.1", busy))[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["/usr/bin/server", "--password=hunter2", "hunter2"], "server"),
+        (["python3.11", "-m", "http.server", "hunter2"], "python3.11 http.server"),
+        (["/usr/bin/python3", "/srv/app.py", "hunter2"], "python3 app.py"),
+        (["python3", "-c", "hunter2"], "python3"),
+        ([""], "no name"),
+    ],
+)
+def test_a_holder_is_named_without_its_arguments(command: list[str], shown: str) -> None:
+    assert _program(command) == shown
 
 
 async def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,9 +181,7 @@ def test_for_programs(terminal: Any, start: Any, env: dict[str, str]):
     assert {"name": "DYN_REQUEST_PLANE", "value": "http", "origin": "environment"} in told["settings"]
     assert {"name": "DYN_LOG", "value": "info", "origin": "default"} in told["settings"]
     (ill,) = [check for check in told["checks"] if check["verdict"] == "WRONG"]
-    assert ill["advice"][0]["commands"] == [
-        'export DYN_ROUTER_MODE="$DYN_ROUTERMODE"; unset DYN_ROUTERMODE'
-    ]
+    assert ill["advice"][0]["commands"] == ['export DYN_ROUTER_MODE="$DYN_ROUTERMODE"; unset DYN_ROUTERMODE']
 
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────
@@ -454,46 +452,59 @@ def test_7_a_firewall_closes_it_to_this_machine_itself(
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The http plane's wheel as it is, and as it was in another version."""
+    """Our wheels as they are (`now`), and the http plane's as it was in another version (`before`)."""
     folder = tmp_path_factory.mktemp("wheels")
     source = tmp_path_factory.mktemp("source") / "http"
     shutil.copytree(ROOT / "plugins" / "http", source, ignore=shutil.ignore_patterns("__pycache__"))
-    _build(source, folder / "now")
     project = source / "pyproject.toml"
-    project.write_text(
-        re.sub('^version = ".*"', 'version = "0.0.7"', project.read_text(), flags=re.MULTILINE)
-    )
-    _build(source, folder / "before")
+    project.write_text(project.read_text().replace('version = "0.1.0"', 'version = "0.0.7"'))
+    builds = [_build(ROOT / part, folder / "now") for part in ("core", "plugins/tcp_stream", "plugins/http")]
+    for build in [*builds, _build(source, folder / "before")]:
+        _, complaint = build.communicate()
+        assert build.returncode == 0, complaint
     return folder
 
 
-def _build(source: Path, folder: Path) -> None:
+def _build(source: Path, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    return subprocess.Popen(command, cwd=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment like this one, whose pip finds only our wheels."""
+
+    site: Path
+    variables: dict[str, str]
 
 
 @pytest.fixture
-def without_http(env: dict[str, str], wheels: Path, tmp_path: Path) -> dict[str, str]:
-    """The variables of an environment like this one, but for the http plane; pip finds only our wheels."""
+def elsewhere(env: dict[str, str], wheels: Path, tmp_path: Path) -> Environment:
     folder = tmp_path / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
     ours = Path(next(path for path in sys.path if (Path(path) / "pip").is_dir()))
     (site,) = folder.glob("lib/python*/site-packages")
     for entry in ours.iterdir():
-        if "reqplane_http" not in entry.name:
-            (site / entry.name).symlink_to(entry)
+        (site / entry.name).symlink_to(entry)
     (folder / "bin" / "reqplane").write_text(
         f"#!{folder}/bin/python\nimport sys\nfrom reqplane.cli import main\nsys.exit(main())\n"
     )
     (folder / "bin" / "reqplane").chmod(0o755)
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels / "now"), "PIP_NO_CACHE_DIR": "1"}
     pip |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    return env | pip | {"PATH": f"{folder / 'bin'}:/usr/sbin:/usr/bin:/bin"}
+    path = f"{folder / 'bin'}:/usr/sbin:/usr/bin:/bin"
+    return Environment(site, env | pip | {"PATH": path})
 
 
-def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http: dict[str, str]):
-    shell = terminal(without_http)
+@pytest.fixture
+def without_http(elsewhere: Environment) -> Environment:
+    for entry in elsewhere.site.glob("*reqplane_http*"):
+        entry.unlink()
+    return elsewhere
+
+
+def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http: Environment):
+    shell = terminal(without_http.variables)
     visit = shell.visit()
     visit.check_ill("the request plane 'http' is not installed (there are: none)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
@@ -501,11 +512,36 @@ def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http
     shell.visit().check_healthy()
 
 
-def test_8_the_installed_versions_differ(terminal: Any, without_http: dict[str, str], wheels: Path):
-    shell = terminal(without_http)
+def test_8_the_installed_versions_differ(terminal: Any, without_http: Environment, wheels: Path):
+    shell = terminal(without_http.variables)
     old = f"python -m pip install -q --no-deps --find-links {wheels / 'before'} reqplane-http==0.0.7"
     assert shell.type(old)[0] == 0
     visit = shell.visit()
     visit.check_ill("the installed versions differ", "reqplane-http 0.0.7", "reqplane 0.1.0")
     shell.obey(visit)
     shell.visit().check_healthy()
+
+
+def test_8_a_worker_is_of_another_version(
+    terminal: Any, start: Any, processes: Any, env: dict[str, str], elsewhere: Environment
+):
+    _make_old(elsewhere.site)
+    worker = start(elsewhere.variables)
+    shell = terminal(env)
+    visit = shell.visit(PATH)
+    visit.check_ill(f"{PATH}/0 is of version 0.0.7, this side of 0.1.0")
+    processes.stop(worker)
+    terminal(elsewhere.variables).obey(visit)  # in the worker's shell
+    start(elsewhere.variables)
+    shell.visit(PATH).check_healthy()
+
+
+def _make_old(site: Path) -> None:
+    """Let the core there be one of another version."""
+    (facts,) = site.glob("reqplane-*.dist-info")
+    files = {file.name: file.read_bytes() for file in facts.iterdir() if file.is_file()}
+    facts.unlink()
+    facts.mkdir()
+    files["METADATA"] = files["METADATA"].replace(b"\nVersion: 0.1.0", b"\nVersion: 0.0.7")
+    for name, content in files.items():
+        (facts / name).write_bytes(content)

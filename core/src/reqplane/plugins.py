@@ -35,6 +35,7 @@ from reqplane.errors import (
     ReqplaneError,
     SettingsError,
 )
+from reqplane.escaping import escaped
 from reqplane.hookspecs import EXTENSIONS_GROUP, PROJECT, TRANSPORTS_GROUP
 from reqplane.interfaces import (
     Discovery,
@@ -430,7 +431,7 @@ def _described(error: BaseException) -> str:
 def _visible(text: str) -> str:
     """On one line, without addresses of objects, and with nothing in it that would steer a terminal."""
     line = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return escaped(line, keep="")
 
 
 # ── choosing ────────────────────────────────────────────────────────────────────────────────────────

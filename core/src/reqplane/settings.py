@@ -74,11 +74,6 @@ def collect(classes: Iterable[type[Any]], env: Mapping[str, str]) -> tuple[list[
     return loaded, problems
 
 
-def without_credentials(value: str) -> str:
-    """The value as it may be shown: a URL may have a password in front of its host."""
-    return f"***@{value.rpartition('@')[2]}" if "@" in value else value
-
-
 # ── how a value is written ──────────────────────────────────────────────────────────────────────────
 
 

@@ -102,7 +102,7 @@ class _Examination:
         self._stack = stack
         self._host = RuntimeHost(self._env, self._settings.limits())
         stack.push_async_callback(self._host.aclose)
-        self._codecs: dict[str, PayloadCodec] = {name: cls() for name, cls in chosen.plugins.codecs.items()}
+        self._codecs = self._make_codecs()
 
     async def run(self, path: str | None) -> None:
         discovery = await self._open(self._plugins.discovery_backends[self._settings.discovery])
@@ -117,18 +117,24 @@ class _Examination:
     async def _open(self, cls: type[Any]) -> Any:
         """Open it for as long as we look; None if that fails, which is told."""
         try:
-            opened = await cls.open(self._host)
+            opened = await self._plugins.open(cls, self._host)
         except DiscoveryUnavailable as error:
             self.findings.append(self._no_discovery(error))
         except ReqplaneError as error:
             self.findings.append(wrong(f"{cls.name} can't be opened: {error}", _read_on(error)))
-        except Exception as error:
-            broken = self._plugins.broken_at_open(cls, error)
-            self.findings.append(wrong(str(broken), _read_on(broken)))
         else:
             self._stack.push_async_callback(opened.aclose)
             return opened
         return None
+
+    def _make_codecs(self) -> dict[str, PayloadCodec]:
+        made: dict[str, PayloadCodec] = {}
+        for name, cls in self._plugins.codecs.items():
+            try:
+                made[name] = self._plugins.make(cls, cls)
+            except PluginError as error:
+                self.findings.append(wrong(str(error), _read_on(error)))
+        return made
 
     # ── discovery ──
 

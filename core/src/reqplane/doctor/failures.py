@@ -8,9 +8,9 @@ from typing import Any
 
 from reqplane.doctor.addresses import is_local, open_firewall, places
 from reqplane.doctor.folder import forget
-from reqplane.doctor.installed import own_version
+from reqplane.doctor.installed import install_this_version
 from reqplane.doctor.records import address_of, host_of, moved
-from reqplane.doctor.report import Advice, Finding, export, note, pip_install, wrong
+from reqplane.doctor.report import Advice, Finding, export, note, wrong
 from reqplane.doctor.surroundings import Attempt, Surroundings
 from reqplane.errors import (
     CannotConnect,
@@ -50,7 +50,7 @@ async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
                 Advice("in the worker's shell, then start it again:", lines),
             )
         case RequestRefused():
-            lines = (pip_install(f"reqplane=={own_version()}"),)
+            lines = (install_this_version(attempt.instance.planes),)
             return wrong(
                 f"{label} refused the request: {error.problem}",
                 Advice("use the same version on both sides; in the worker's shell:", lines),

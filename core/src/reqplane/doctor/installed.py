@@ -9,7 +9,17 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from reqplane.doctor.report import Advice, Finding, export, note, ok, pip_install, pip_uninstall, wrong
+from reqplane.doctor.report import (
+    Advice,
+    Finding,
+    export,
+    note,
+    ok,
+    pip_install,
+    pip_install_there,
+    pip_uninstall,
+    wrong,
+)
 from reqplane.doctor.variables import with_one_more
 from reqplane.hookspecs import EXTENSIONS_GROUP, PROJECT
 from reqplane.plugins import (
@@ -74,6 +84,13 @@ def check_versions() -> list[Finding]:
             Advice("they are released together:", (pip_install(*(f"{name}=={core}" for name in others)),)),
         )
     ]
+
+
+def install_this_version(planes: Sequence[str]) -> str:
+    """The line that brings what workers on these planes need to this side's version, typed in their shell."""
+    names = [PROJECT, _SOURCES[RESPONSE, RESPONSE_PLANE]]
+    names += [_SOURCES[REQUEST_PLANE, plane] for plane in planes if (REQUEST_PLANE, plane) in _SOURCES]
+    return pip_install_there(*(f"{name}=={own_version()}" for name in names))
 
 
 def _version(distribution: str) -> str | None:

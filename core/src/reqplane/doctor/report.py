@@ -77,6 +77,11 @@ def pip_install(*distributions: str) -> str:
     return f"{_python()} -m pip install {' '.join(map(shlex.quote, distributions))}"
 
 
+def pip_install_there(*distributions: str) -> str:
+    """For the Python of another shell, which is known there only."""
+    return f"python -m pip install {' '.join(map(shlex.quote, distributions))}"
+
+
 def pip_uninstall(distribution: str) -> str:
     return f"{_python()} -m pip uninstall --yes {shlex.quote(distribution)}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reqplane.doctor.failures import explain
 from reqplane.doctor.folder import forget
-from reqplane.doctor.installed import other_plane
+from reqplane.doctor.installed import install_this_version, other_plane, own_version
 from reqplane.doctor.probe import Prober, RoundTrip
 from reqplane.doctor.records import address_of
 from reqplane.doctor.report import Advice, Finding, export, note, ok, wrong
@@ -28,7 +28,7 @@ async def check_workers(instances: Sequence[Instance], around: Surroundings, pro
 
     async def check(instance: Instance) -> list[Finding]:
         async with turn:
-            return await _check(instance, around, prober)
+            return _check_version(instance) + await _check(instance, around, prober)
 
     checks = {asyncio.ensure_future(check(instance)): instance for instance in instances}
     if checks:
@@ -42,6 +42,19 @@ async def check_workers(instances: Sequence[Instance], around: Surroundings, pro
             findings.append(note(f"{instance.label}: there was no time left to probe it"))
     await asyncio.gather(*checks, return_exceptions=True)
     return findings
+
+
+def _check_version(instance: Instance) -> list[Finding]:
+    theirs, ours = instance.version, own_version()
+    if theirs is None or theirs == ours:  # Dynamo's records tell of none
+        return []
+    line = install_this_version(instance.planes)
+    return [
+        wrong(
+            f"{instance.label} is of version {theirs}, this side of {ours}",
+            Advice("in the worker's shell, then start it again:", (line,)),
+        )
+    ]
 
 
 async def _check(instance: Instance, around: Surroundings, prober: Prober) -> list[Finding]:
