@@ -458,6 +458,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "plugins" / "http", source, ignore=shutil.ignore_patterns("__pycache__"))
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace('version = "0.1.0"', 'version = "0.0.7"'))
+    (folder / "now").mkdir()  # or they would fight for it
     builds = [_build(ROOT / part, folder / "now") for part in ("core", "plugins/tcp_stream", "plugins/http")]
     for build in [*builds, _build(source, folder / "before")]:
         _, complaint = build.communicate()
