@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import psutil
-from workloads import WORKLOADS, Sample, measure
+from workloads import WORKLOADS, Sample, measure, percentile
 
 _SPEED = os.environ.get("BENCH_SPEED", "1") == "1"
 
@@ -26,14 +26,10 @@ def _cpu(worker: psutil.Process) -> float:
     return time.process_time() + times.user + times.system
 
 
-def _percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
-
-
 def _figures(sample: Sample, cpu: float) -> dict[str, float]:
     figures = {
         "p50_us": statistics.median(sample.latency_us),
-        "p99_us": _percentile(sample.latency_us, 0.99),
+        "p99_us": percentile(sample.latency_us, 0.99),
         "first_item_us": statistics.median(sample.first_item_us),
         "calls_per_s": sample.calls / sample.seconds,
         "items_per_s": sample.items / sample.seconds,
@@ -43,7 +39,7 @@ def _figures(sample: Sample, cpu: float) -> dict[str, float]:
     }
     if sample.item_us:
         figures["item_p50_us"] = statistics.median(sample.item_us)
-        figures["item_p99_us"] = _percentile(sample.item_us, 0.99)
+        figures["item_p99_us"] = percentile(sample.item_us, 0.99)
     return figures
 
 

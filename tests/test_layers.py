@@ -14,13 +14,14 @@ PLUGINS = [ROOT / "plugins" / "http" / "src", ROOT / "plugins" / "tcp_stream" / 
 
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = [
+    {"escaping"},
     {"errors", "model", "timers", "faster", "containers"},
     {"wire"},
     {"interfaces"},
     {"hookspecs"},
     {
-        "containers",
         "settings",
+        "spelling",
         "sockets",
         "codecs",
         "routing",
@@ -34,7 +35,7 @@ LAYERS = [
     {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},
-    {"cli", "demo", "front", "frontend", "__main__"},
+    {"cli", "demo", "doctor", "bench", "front", "frontend", "__main__"},
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 

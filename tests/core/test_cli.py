@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -314,9 +315,12 @@ def test_a_bad_setting_is_told_before_any_list(
 # ── the whole ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", ["serve", "call", "instances", "plugins", "demo"])
+COMMANDS = ["serve", "call", "instances", "plugins", "doctor", "bench", "completion"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "demo", "demo server", "demo client"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     assert f"example:\n  reqplane {command}" in capsys.readouterr().out
 
 
@@ -483,3 +487,45 @@ def test_streams_that_are_closed_or_full_cost_no_traceback(shell: str, status: i
     found = subprocess.run(["sh", "-c", command], env=env, stderr=subprocess.PIPE, text=True, check=False)
     assert (found.returncode, words in found.stderr) == (status, True), found.stderr
     assert "Traceback" not in found.stderr
+
+
+# ── how workers run ─────────────────────────────────────────────────────────────────────────────────
+
+LOOP_WORKER = """
+import asyncio
+
+async def loop(request):
+    yield type(asyncio.get_running_loop()).__module__
+"""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("uvloop", [True, False], ids=["with uvloop", "without uvloop"])
+def test_a_worker_runs_on_uvloop_where_it_is_installed(shell: Shell, uvloop: bool):
+    if uvloop:
+        pytest.importorskip("uvloop")
+    else:
+        (shell.folder / "uvloop.py").write_text("raise ImportError('not here')")
+        shell.env["PYTHONPATH"] = str(shell.folder)
+    (shell.folder / "looping.py").write_text(LOOP_WORKER)
+    worker = shell.start("serve", "looping:loop", PATH)
+    try:
+        status, out, _ = shell.run("call", PATH, "1")
+        assert status == 0
+        assert out == ('"uvloop"\n' if uvloop else '"asyncio.unix_events"\n')
+    finally:
+        assert stopped(worker)[0] == 0
+
+
+@pytest.mark.system
+def test_a_busy_port_is_a_line_that_says_what_to_do(shell: Shell):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        shell.env["DYN_HTTP_RPC_PORT"] = str(port)
+        status, out, err = shell.run("serve", "my_worker:count", PATH)
+    assert (status, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("reqplane: ")]
+    assert line.startswith(f"reqplane: DYN_HTTP_RPC_PORT='{port}': the address 127.0.0.1:{port} is taken by ")
+    assert f"process {os.getpid()} (" in line
+    assert line.endswith("or DYN_HTTP_RPC_PORT=0 for any free one; see docs/errors.md#SettingsError")
+    assert "Traceback" not in err

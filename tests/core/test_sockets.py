@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from reqplane.errors import SettingsError
-from reqplane.sockets import first_free_socket, host_and_port, listening_socket, split_address
+from reqplane.sockets import _program, first_free_socket, host_and_port, listening_socket, split_address
 
 VARIABLES: dict[str, Any] = {"host_variable": "HOST", "port_variable": "PORT", "backlog": 16}
 
@@ -54,7 +54,7 @@ async def test_a_busy_port_names_its_holder(busy: int) -> None:
     variable, value, problem = await wrong("127.0.0.1", busy)
     assert (variable, value) == ("PORT", str(busy))
     assert f"127.0.0.1:{busy} is taken by" in problem
-    assert "0 for any free one" in problem
+    assert "PORT=0 for any free one" in problem
     if sys.platform == "linux":
         assert f"process {os.getpid()} (" in problem
 
@@ -69,6 +69,20 @@ async def test_a_busy_port_where_the_system_does_not_tell_the_holder(
     assert "is taken by another process; choose another port" in (await wrong("127.0.0.1", busy))[2]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["/usr/bin/server", "--password=hunter2", "hunter2"], "server"),
+        (["python3.11", "-m", "http.server", "hunter2"], "python3.11 http.server"),
+        (["/usr/bin/python3", "/srv/app.py", "hunter2"], "python3 app.py"),
+        (["python3", "-c", "hunter2"], "python3"),
+        ([""], "no name"),
+    ],
+)
+def test_a_holder_is_named_without_its_arguments(command: list[str], shown: str) -> None:
+    assert _program(command) == shown
+
+
 async def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: socket.socket, address: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -76,7 +90,7 @@ async def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket.socket, "bind", refused)
     variable, value, problem = await wrong("::1", 80)
     assert (variable, value) == ("PORT", "80")
-    assert problem == "may not listen on [::1]:80; choose a port above 1023, or 0 for any free one"
+    assert problem == "may not listen on [::1]:80; choose a port above 1023, or PORT=0 for any free one"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 70])

@@ -157,7 +157,7 @@ def test_the_core_alone_has_the_command(
     env = core.variables(bare)
     status, printed = processes.run("reqplane --help", env, tmp_path)
     assert status == 0, printed
-    assert all(command in printed for command in ("serve", "call", "plugins", "demo"))
+    assert all(command in printed for command in ("serve", "call", "plugins", "doctor", "bench", "demo"))
     assert processes.run("python -m reqplane --version", env, tmp_path) == (
         0,
         f"reqplane {project('reqplane')['version']}\n",

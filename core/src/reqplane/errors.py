@@ -15,7 +15,8 @@ ReqplaneError
 └── DiscoveryError           DiscoveryUnavailable · LeaseLost
 
 An error carries fields and builds its text from them when asked, so whoever catches one on its way up
-can add what it knows (`error.request_id = …`).
+can add what it knows (`error.request_id = …`).  The fields are as they came; the text has control
+characters escaped, since much of it was sent by others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
+
+from reqplane.escaping import escaped, masked, masked_text
 
 
 class ReqplaneError(Exception):
@@ -38,8 +41,12 @@ class ReqplaneError(Exception):
         """The text without the fields that locate the error."""
         return self.problem
 
-    def __str__(self) -> str:
+    def located(self) -> str:
+        """The summary, with where it happened."""
         return self.summary()
+
+    def __str__(self) -> str:
+        return escaped(self.located())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.__dict__)
@@ -56,11 +63,16 @@ def _rebuild(cls: type[ReqplaneError], fields: dict[str, Any]) -> ReqplaneError:
 
 
 class SettingsError(ReqplaneError):
-    """Settings that can't be used.  `problems` has a (variable, value, what is wrong) for each."""
+    """Settings that can't be used.  `problems` has a (variable, value, what is wrong) for each.
+
+    Users and passwords in URLs are not kept.
+    """
 
     def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
         super().__init__()
-        self.problems = list(problems)
+        self.problems = [
+            (variable, masked(value), masked_text(problem)) for variable, value, problem in problems
+        ]
 
     def summary(self) -> str:
         lines = [f"{variable}={value!r}: {problem}" for variable, value, problem in self.problems]
@@ -142,7 +154,7 @@ class _CallError(ReqplaneError):
             if getattr(self, name) is None:
                 setattr(self, name, value)
 
-    def __str__(self) -> str:
+    def located(self) -> str:
         where = [
             f"{name} {value}"
             for name, value in (

@@ -35,6 +35,7 @@ from reqplane.errors import (
     ReqplaneError,
     SettingsError,
 )
+from reqplane.escaping import escaped
 from reqplane.hookspecs import EXTENSIONS_GROUP, PROJECT, TRANSPORTS_GROUP
 from reqplane.interfaces import (
     Discovery,
@@ -142,6 +143,10 @@ class Plugins:
         if name not in self.policies:
             raise _not_found(POLICY, name, self.policies)
         return self.policies[name]
+
+    def settings_classes(self) -> list[type[Any]]:
+        """The settings of everything that was loaded, chosen or not."""
+        return [cls.settings for cls in self.origins if getattr(cls, "settings", None) is not None]
 
     async def open(self, cls: type[Any], host: Host) -> Any:
         """Open what was chosen; see `open_plugin`."""
@@ -426,7 +431,7 @@ def _described(error: BaseException) -> str:
 def _visible(text: str) -> str:
     """On one line, without addresses of objects, and with nothing in it that would steer a terminal."""
     line = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return escaped(line, keep="")
 
 
 # ── choosing ────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from typing import Any
 
 from reqplane.client import Client
 from reqplane.endpoint import Answering
+from reqplane.escaping import escape_log
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
@@ -21,6 +22,7 @@ from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Planes, Serving
 from reqplane.settings import Settings, collect, environment
+from reqplane.spelling import warn_of_misspelt
 from reqplane.workload import Workload
 
 log = logging.getLogger("reqplane")
@@ -207,6 +209,8 @@ async def connect(
     variables = environment(env)
     settings, plugins = _choose(variables)
     _log_to_stderr(settings.log_level)
+    escape_log(log)
+    warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
     host = RuntimeHost(variables, settings.limits())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(host.aclose)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 from reqplane.errors import SettingsError
+from reqplane.escaping import HIDDEN, masked
 from reqplane.model import Limits
 
 T = TypeVar("T")
@@ -66,15 +67,11 @@ def collect(classes: Iterable[type[Any]], env: Mapping[str, str]) -> tuple[list[
             try:
                 values[field.name] = field.metadata["parse"](raw)
             except ValueError as error:
-                shown = "***" if field.metadata["secret"] else without_credentials(raw)
-                problems.append((variable, shown, str(error)))
+                shown = HIDDEN if field.metadata["secret"] else masked(raw)
+                why = str(error) if shown == raw else str(error).replace(raw, shown)
+                problems.append((variable, shown, why))
         loaded.append(cls(**values))
     return loaded, problems
-
-
-def without_credentials(value: str) -> str:
-    """The value as it may be shown: a URL may have a password in front of its host."""
-    return f"***@{value.rpartition('@')[2]}" if "@" in value else value
 
 
 # ── how a value is written ──────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 from reqplane.errors import SettingsError, describe
@@ -99,11 +100,13 @@ def _explain(host: str, port: int, host_variable: str, port_variable: str, error
     where = host_and_port(host, port)
     if error.errno == errno.EADDRINUSE:
         problem = (
-            f"the address {where} is taken by {_holder_of(port) or 'another process'}; "
-            f"choose another port, or 0 for any free one"
+            f"the address {where} is taken by {holder_of(port) or 'another process'}; "
+            f"choose another port, or {port_variable}=0 for any free one"
         )
     elif error.errno == errno.EACCES:
-        problem = f"may not listen on {where}; choose a port above 1023, or 0 for any free one"
+        problem = (
+            f"may not listen on {where}; choose a port above 1023, or {port_variable}=0 for any free one"
+        )
     else:
         return _bad_host(host, host_variable, error)
     return SettingsError([(port_variable, str(port), problem)])
@@ -117,14 +120,30 @@ def _bad_host(host: str, variable: str, error: Exception) -> SettingsError:
 # ── who is in the way ───────────────────────────────────────────────────────────────────────────────
 
 
-def _holder_of(port: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that listens on a port."""
+
+    pid: int
+
+    def is_stopped(self) -> bool:
+        """Whether somebody sent it SIGSTOP, or Ctrl-Z."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({_command(self.pid)})"
+
+
+def holder_of(port: int) -> Holder | None:
     """Which process listens on `port`, as far as /proc tells this user."""
     inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not inodes:
         return None
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         if _owns_one_of(pid, inodes):
-            return f"process {pid} ({_command(pid)})"
+            return Holder(pid)
     return None
 
 
@@ -139,7 +158,7 @@ def _listening_inodes(port: int) -> set[str]:
     return inodes
 
 
-def _owns_one_of(pid: str, sockets: set[str]) -> bool:
+def _owns_one_of(pid: int, sockets: set[str]) -> bool:
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(OSError):  # another user's process, or one that has just ended
         for descriptor in os.listdir(folder):
@@ -149,7 +168,17 @@ def _owns_one_of(pid: str, sockets: set[str]) -> bool:
     return False
 
 
-def _command(pid: str) -> str:
+def _command(pid: int) -> str:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().replace(b"\0", b" ").decode(errors="replace").strip()[:80]
+        return _program(file.read().decode(errors="replace").rstrip("\0").split("\0"))
     return "ended"
+
+
+def _program(command: list[str]) -> str:
+    """The program and what it runs, without the arguments: there may be passwords among them."""
+    program = os.path.basename(command[0]) or "no name"
+    words = [program]
+    if program.startswith("python"):
+        rest = [word for word in command[1:] if word != "-m"]
+        words += [os.path.basename(word) for word in rest[:1] if not word.startswith("-")]
+    return " ".join(words)[:80]

@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
 
-from reqplane.cli import call, instances, plugins, serve
+from reqplane.bench import command as bench
+from reqplane.cli import call, completion, doctor, instances, plugins, serve
 from reqplane.cli.arguments import UsageError
+from reqplane.cli.running import CannotGoOn
 from reqplane.demo import command as demo
 from reqplane.errors import PluginError, ReqplaneError, SettingsError, describe
+from reqplane.escaping import escaped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else 2
     except UsageError as error:
         return _complain(str(error), 2)
+    except CannotGoOn as error:
+        return _complain(str(error), 1)
     except ReqplaneError as error:
         return _complain(_reason(error), 2 if isinstance(error, SettingsError | PluginError) else 1)
     except KeyboardInterrupt:
@@ -52,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"reqplane {version('reqplane')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, call, instances, plugins, demo):
+    for command in (serve, call, instances, plugins, doctor, bench, demo):
         command.add_parser(commands)
+    completion.add_parser(commands, parser)
     return parser
 
 
@@ -64,7 +70,7 @@ def _reason(error: ReqplaneError) -> str:
 
 
 def _complain(reason: str, status: int) -> int:
-    print(f"reqplane: {reason}", file=sys.stderr)
+    print(f"reqplane: {escaped(reason)}", file=sys.stderr)
     return status
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command, endpoint_path, seconds
+from reqplane.escaping import escaped, escaped_json
 from reqplane.settings import environment
 
 PATIENCE = 10.0
@@ -106,7 +107,7 @@ class _Clock:
 
     def tell(self, what: str) -> None:
         if self._verbose:
-            print(f"{self.elapsed() * 1000:9.1f} ms  {what}", file=sys.stderr, flush=True)
+            print(f"{self.elapsed() * 1000:9.1f} ms  {escaped(what, keep='')}", file=sys.stderr, flush=True)
 
 
 def _request(text: str) -> Any:
@@ -119,9 +120,10 @@ def _request(text: str) -> Any:
 def as_json(item: Any) -> str:
     """One line of JSON.  What JSON has not: bytes become {"$bytes": base64}, odd keys their text."""
     try:
-        return json.dumps(item, ensure_ascii=False, default=_extra)
+        line = json.dumps(item, ensure_ascii=False, default=_extra)
     except TypeError:  # json asks nobody about the keys of a mapping
-        return json.dumps(_with_text_keys(item), ensure_ascii=False, default=_extra)
+        line = json.dumps(_with_text_keys(item), ensure_ascii=False, default=_extra)
+    return escaped_json(line)
 
 
 def _extra(value: Any) -> Any:

@@ -15,7 +15,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from reqplane.cli.arguments import Commands, add_command, endpoint_path
+from reqplane.cli.tables import line, table, widths
 from reqplane.errors import DiscoveryUnavailable, NoInstances
+from reqplane.escaping import escaped
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Discovery
 from reqplane.model import Change, EndpointId, Instance
@@ -64,7 +66,7 @@ async def _show(endpoint: EndpointId | None, *, watch: bool, as_json: bool) -> N
             print(json.dumps([_members(change.instance) for change in listing], indent=2))
         else:
             rows = [_HEAD, *(_cells(change.instance) for change in listing)]
-            print("\n".join(_line(row, _widths(rows)) for row in rows))
+            print(table(rows))
 
 
 async def _print_changes(
@@ -72,12 +74,12 @@ async def _print_changes(
 ) -> None:
     """The listing and then each change, a line each, as they come."""
     head = ("CHANGE", *_HEAD)
-    widths = _widths([head, *map(_change_cells, listing)])
+    wide = widths([head, *map(_change_cells, listing)])
     if not as_json:
-        print(_line(head, widths), flush=True)
+        print(line(head, wide), flush=True)
     async for change in _all(listing, changes):
-        line = json.dumps(_change_members(change)) if as_json else _line(_change_cells(change), widths)
-        print(line, flush=True)
+        shown = json.dumps(_change_members(change)) if as_json else line(_change_cells(change), wide)
+        print(shown, flush=True)
 
 
 async def _all(listing: Iterable[Change], changes: AsyncIterator[list[Change]]) -> AsyncIterator[Change]:
@@ -196,10 +198,8 @@ def _change_cells(change: Change) -> tuple[str, ...]:
 
 def _shown(text: str) -> str:
     """What others wrote: nothing that a terminal would obey, and not too long."""
-    escaped = "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[:_WIDEST]
-    )
-    return (f"{escaped}…" if len(text) > _WIDEST else escaped) or "-"
+    shown = escaped(text[:_WIDEST], keep="")
+    return (f"{shown}…" if len(text) > _WIDEST else shown) or "-"
 
 
 def _duration(seconds: float) -> str:
@@ -207,11 +207,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 from reqplane.cli.arguments import Commands, add_command
+from reqplane.cli.tables import table
 from reqplane.errors import ReqplaneError
+from reqplane.escaping import escaped_json
 from reqplane.plugins import Found, Offer, list_plugins, load_plugins
 from reqplane.settings import Settings, environment, load
 
@@ -41,19 +43,13 @@ def run(arguments: Any) -> int:
 
 def _as_json(found: Iterable[Found]) -> str:
     rows = [{**asdict(plugin), "chosen": plugin.chosen} for plugin in found]
-    return json.dumps(rows, ensure_ascii=False, indent=2)
+    return escaped_json(json.dumps(rows, ensure_ascii=False, indent=2))
 
 
 def _as_table(found: Iterable[Found]) -> str:
     rows = [("NAME", "DISTRIBUTION", "VERSION", "CHOSEN", "OFFERS (* = chosen)")]
     rows += [_row(plugin) for plugin in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(_line(row, widths) for row in rows)
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-    return "  ".join([*cells, row[-1]]).rstrip()
+    return table(rows)
 
 
 def _row(plugin: Found) -> tuple[str, str, str, str, str]:

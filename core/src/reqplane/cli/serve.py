@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import importlib
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command, endpoint_path
+from reqplane.cli.running import run_async
 
 
 def add_parser(commands: Commands) -> None:
@@ -28,7 +28,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> int:
-    return asyncio.run(_serve(_handler(arguments.handler), arguments.path))
+    return run_async(_serve(_handler(arguments.handler), arguments.path))
 
 
 async def _serve(handler: Callable[..., Any], path: str) -> int:

@@ -9,16 +9,11 @@ from typing import Any
 
 import reqplane
 from reqplane.cli.arguments import Commands, UsageError, add_command
+from reqplane.cli.running import chosen_or_local, leave_at_eof, run_async
 from reqplane.demo.show import show
 from reqplane.demo.worker import PATH, handler, language_model
+from reqplane.escaping import escaped
 from reqplane.settings import environment
-
-_LOCAL = {
-    "DYN_HTTP_RPC_HOST": "127.0.0.1",
-    "DYN_HTTP_RPC_PORT": "0",
-    "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
-}
-"""On this machine only, on free ports, so that any number of demonstrations fit beside each other."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -45,34 +40,21 @@ def add_parser(commands: Commands) -> None:
     client.add_argument("--tokens", type=int, default=60, help="how long the answer is")
 
 
-def _choice() -> dict[str, str]:
-    """The variables of a demonstration: what is set stays, what is not stays on this machine."""
-    env = environment()
-    chosen = {name: value for name, value in _LOCAL.items() if not env.get(name)}
-    if not env.get("DYN_REQUEST_PLANE") and not env.get("DYN_DISCOVERY_BACKEND"):
-        chosen |= {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
-        print(
-            "Neither DYN_REQUEST_PLANE nor DYN_DISCOVERY_BACKEND is set: using http and file.",
-            file=sys.stderr,
-        )
-    return chosen
-
-
 def _all_in_one(arguments: Any) -> int:
-    chosen = _choice()
+    chosen = chosen_or_local()
     if environment(chosen).get("DYN_DISCOVERY_BACKEND") == "mem":
         raise UsageError("DYN_DISCOVERY_BACKEND=mem reaches one process only, the demo has four; use file")
     return asyncio.run(show(chosen))
 
 
 def _server(arguments: Any) -> int:
-    return asyncio.run(_serve(_choice(), arguments.until_eof))
+    return run_async(_serve(chosen_or_local(), arguments.until_eof))
 
 
 async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
     async with reqplane.connect(env) as runtime:
         if until_eof:
-            _leave_at_eof(runtime)
+            leave_at_eof(runtime)
         try:
             await runtime.endpoint(PATH).serve_endpoint(handler(language_model()))
         except TimeoutError as error:
@@ -81,19 +63,8 @@ async def _serve(env: Mapping[str, str], until_eof: bool) -> int:
     return 0
 
 
-def _leave_at_eof(runtime: reqplane.DistributedRuntime) -> None:
-    """Whoever started us holds the other end of standard input; it closes when they go, however they go."""
-    loop = asyncio.get_running_loop()
-
-    def at_eof() -> None:
-        loop.remove_reader(sys.stdin)  # an end stays readable for ever
-        runtime.shutdown()
-
-    loop.add_reader(sys.stdin, at_eof)
-
-
 def _client(arguments: Any) -> int:
-    return asyncio.run(_ask({"DYN_LOG": "warning", **_choice()}, arguments.prompt, arguments.tokens))
+    return asyncio.run(_ask({"DYN_LOG": "warning", **chosen_or_local()}, arguments.prompt, arguments.tokens))
 
 
 async def _ask(env: Mapping[str, str], prompt: str, tokens: int) -> int:
@@ -103,7 +74,7 @@ async def _ask(env: Mapping[str, str], prompt: str, tokens: int) -> int:
         stream = client.generate({"prompt": prompt, "max_tokens": tokens}, timeout=60)
         print(prompt, end="", flush=True)
         async for item in stream:
-            print(item["token"], end="", flush=True)
+            print(escaped(item["token"]), end="", flush=True)
         worker = stream.instance.instance_id if stream.instance else "?"
         print(f"\n({stream.items_received} tokens from worker {worker} by {stream.plane})")
     return 0

@@ -1,0 +1,136 @@
+"""Why a worker could not be probed, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from reqplane.doctor.addresses import is_local, open_firewall, places
+from reqplane.doctor.folder import forget
+from reqplane.doctor.installed import install_this_version
+from reqplane.doctor.records import address_of, host_of, moved
+from reqplane.doctor.report import Advice, Finding, export, note, wrong
+from reqplane.doctor.surroundings import Attempt, Surroundings
+from reqplane.errors import (
+    CannotConnect,
+    DeliveryUnknown,
+    NotAllowed,
+    ReqplaneError,
+    RequestRefused,
+    StreamBroken,
+    UnknownEndpoint,
+    WorkerBusy,
+    WorkerDraining,
+    WrongInstance,
+)
+from reqplane.interfaces import RequestTransport
+from reqplane.model import Instance
+from reqplane.settings import load
+from reqplane.sockets import holder_of, split_address
+
+
+async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
+    """What `error` says about the worker, and what to do."""
+    label = attempt.instance.label
+    match error:
+        case DeliveryUnknown(reason="never_called_home"):
+            return await _never_called_home(label, attempt.around)
+        case CannotConnect() | DeliveryUnknown():
+            return await _no_answer(error, attempt)
+        case UnknownEndpoint() | WrongInstance():
+            gone = forget(attempt.instance, attempt.around.discovery, attempt.around.env)
+            return wrong(f"{label} is gone, another process has its address: {error.problem}", gone)
+        case WorkerBusy() | WorkerDraining():
+            return note(f"{label} takes nothing new at the moment: {error.problem}")
+        case NotAllowed():
+            lines = ("unset DYN_RESPONSE_ALLOW",)
+            return wrong(
+                f"{label} may not connect to {attempt.around.home}: {error.problem}",
+                Advice("in the worker's shell, then start it again:", lines),
+            )
+        case RequestRefused():
+            lines = (install_this_version(attempt.instance.planes),)
+            return wrong(
+                f"{label} refused the request: {error.problem}",
+                Advice("use the same version on both sides; in the worker's shell:", lines),
+            )
+        case StreamBroken():
+            return wrong(
+                f"{label} connected to {attempt.around.home}, but the answer broke: {error.problem}",
+                Advice("the worker's log says why; look at the network between both"),
+            )
+        case _:
+            return wrong(f"{label}: {error}", Advice(f"see docs/errors.md#{type(error).__name__}"))
+
+
+async def _never_called_home(label: str, around: Surroundings) -> Finding:
+    what = (
+        f"{label} accepted the request, but could not connect to {around.home}: "
+        f"the response port is closed to it, or the address leads elsewhere"
+    )
+    host, number = split_address(around.home)
+    place = around.response_place
+    if place is None:
+        return wrong(what, Advice("workers must be able to connect to that address"))
+    if place.advertised and not await is_local(host):
+        line = f"unset {place.advertise_variable}"
+        return wrong(what, Advice("tell workers the address that this machine has on its way out:", (line,)))
+    return wrong(what, open_firewall(place.port_variable, host, number, fixed=bool(place.port)))
+
+
+async def _no_answer(error: ReqplaneError, attempt: Attempt) -> Finding:
+    instance, around = attempt.instance, attempt.around
+    what = f"{instance.label}: nobody answers at {address_of(instance) or 'its address'} ({error.problem})"
+    variable = _advertise_variable(attempt.transport, around.env)
+    right = await _right_host(attempt)
+    if right is not None and variable is not None:
+        return wrong(
+            f"{what}; the worker tells a wrong address: it does answer at {right}",
+            Advice("in the worker's shell, then start it again:", (export(variable, right),)),
+        )
+    if (frozen := await _frozen(instance)) is not None:
+        return wrong(f"{what}; process {frozen} is stopped", Advice("let it run:", (f"kill -CONT {frozen}",)))
+    advice = [forget(instance, around.discovery, around.env)]
+    host = host_of(instance)
+    if variable is not None and host is not None and not await is_local(host):
+        line = f"export {variable}=$(hostname -I | cut -d ' ' -f 1)"
+        words = "if it lives and tells a wrong address, in its shell, then start it again:"
+        advice.append(Advice(words, (line,)))
+    return wrong(what, *advice)
+
+
+async def _right_host(attempt: Attempt) -> str | None:
+    """An address of this machine at which this very worker answers, where its record names another one."""
+    told = host_of(attempt.instance)
+    for host in dict.fromkeys(("127.0.0.1", attempt.around.host.advertise("0.0.0.0"))):
+        if told is None or host == told:
+            continue
+        there = moved(attempt.instance.transport, told, host)
+        other = dataclasses.replace(attempt, instance=dataclasses.replace(attempt.instance, transport=there))
+        try:
+            if other.target is not None:
+                await other.run()
+                return host
+        except DeliveryUnknown as error:
+            if error.reason == "never_called_home":  # it is there; what else is wrong shows the next time
+                return host
+        except ReqplaneError:
+            continue
+    return None
+
+
+async def _frozen(instance: Instance) -> int | None:
+    """The process of this machine that has the worker's port, if it is stopped."""
+    host = host_of(instance)
+    if host is None or not await is_local(host):
+        return None
+    _, number = split_address(address_of(instance) or "")
+    holder = holder_of(number)
+    return holder.pid if holder is not None and holder.is_stopped() else None
+
+
+def _advertise_variable(transport: RequestTransport[Any], env: Mapping[str, str]) -> str | None:
+    if transport.settings is None:
+        return None
+    return next((place.advertise_variable for place in places(load(transport.settings, env))), None)

@@ -1,0 +1,65 @@
+"""The discovery folder of the file backend: whether it can be used, and the records in it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from reqplane.doctor.report import Advice, Finding, export, ok, wrong
+from reqplane.model import Instance
+from reqplane.settings import FileSettings, load
+from reqplane.wire.records import instance_name
+
+_PARTS = ("", "v1", "v1/instances", "v1/locks", "v1/drafts")
+
+
+def check_folder(env: Mapping[str, str]) -> Finding:
+    """Whether workers could register there."""
+    folder = Path(load(FileSettings, env).path())
+    closed = [part for part in _PARTS if (folder / part).exists() and not _usable(folder / part)]
+    if closed:
+        return cannot_use(env, f"{folder / closed[0]} can't be written by this user")
+    return ok(f"the discovery folder {folder} can be written")
+
+
+def cannot_use(env: Mapping[str, str], why: str) -> Finding:
+    """The finding about a folder that can't be used."""
+    folder = Path(load(FileSettings, env).path())
+    if folder.is_dir() and folder.stat().st_uid == os.getuid():
+        open_it = f"chmod -R u+rwX {shlex.quote(str(folder))}"
+        return wrong(why, Advice("it is this user's own:", (open_it,)))
+    other = _another(folder)
+    commands = (f"mkdir -p -m 700 {shlex.quote(other)}", export("DYN_FILE_KV", other))
+    return wrong(why, Advice("use another folder, the same on all sides:", commands))
+
+
+def _usable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _another(folder: Path) -> str:
+    """A folder of this user's own."""
+    usual = Path(tempfile.gettempdir()) / f"reqplane-{os.getuid()}"
+    return str(Path.home() / ".reqplane" / "discovery" if folder == usual else usual)
+
+
+def forget(instance: Instance, discovery: str, env: Mapping[str, str]) -> Advice:
+    """Take the record of a worker that is gone out of discovery."""
+    if discovery == "file" and (file := _record(instance, env)) is not None:
+        words = "if the worker is gone, take its record away (one that lives registers again by itself):"
+        return Advice(words, (f"rm {shlex.quote(str(file))}",))
+    return Advice("if the worker is gone, its record goes too, as soon as its lease is over")
+
+
+def _record(instance: Instance, env: Mapping[str, str]) -> Path | None:
+    endpoint = instance.endpoint
+    dynamo = f"{endpoint.namespace}/{endpoint.component}/{endpoint.name}/{instance.instance_id:x}"
+    folder = Path(load(FileSettings, env).path()) / "v1" / "instances"
+    for name in (instance_name(endpoint, instance.instance_id), quote(dynamo, safe="")):
+        if (folder / name).exists():
+            return folder / name
+    return None
