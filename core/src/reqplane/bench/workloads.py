@@ -150,7 +150,6 @@ async def _open_loop(calls: int, offered: float, one: Callable[[], Awaitable[Non
     due = time.perf_counter()
     for _ in range(calls):
         due += gaps.expovariate(offered)
-        while (wait := due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
+        await asyncio.sleep(max(due - time.perf_counter(), 0))
         tasks.append(asyncio.ensure_future(one()))
     await asyncio.gather(*tasks)
