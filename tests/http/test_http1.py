@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -379,6 +380,18 @@ async def test_nobody_listens(transport: OpenTransport) -> None:
         await frontend.send(plain("http://no-such-host.invalid:80/x", frontend), frame(), {}, soon(4))
     with pytest.raises(DeliveryUnknown, match="had passed before"):
         await frontend.send(target, frame(), {}, soon(-1))
+
+
+async def test_a_connect_that_takes_too_long(transport: OpenTransport) -> None:
+    """A full backlog swallows the SYN."""
+    frontend = await transport()
+    with socket.socket() as full, socket.socket() as filler:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        filler.connect(full.getsockname())
+        target = plain(f"http://127.0.0.1:{full.getsockname()[1]}/x", frontend)
+        with pytest.raises(CannotConnect, match="no connection before the call's deadline"):
+            await frontend.send(target, frame(), {}, soon(0.2))
 
 
 async def test_no_proxy_from_the_environment_and_no_cookies(

@@ -34,9 +34,11 @@ class Upload(httpx.AsyncByteStream):
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
+        self.begun = False  # the head is on its way
         self.complete = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
         left = len(self._frame)
         for buffer in self._frame.buffers:
             for start in range(0, len(buffer), _PIECE):
@@ -117,6 +119,8 @@ class Http1Post(asyncio.Future[None]):
             self.timed_out(self.limit)
         elif self.task is None:
             self.unreachable(f"no free connection {self.limit}")
+        elif not self._upload.begun:
+            self.unreachable(f"no connection {self.limit}")
         else:
             self.unreachable(f"it did not take the whole request {self.limit}")
         self._leave()
