@@ -221,8 +221,7 @@ class _Examination:
             home=response.advertised,
         )
         patience = min(self._settings.call_home_timeout, _PATIENCE)
-        prober = Prober(response, patience, named=self._settings.discovery != "static")
-        self.findings += await check_workers(instances[:_MOST], around, prober)
+        self.findings += await check_workers(instances[:_MOST], around, Prober(response, patience))
         if len(instances) > _MOST:
             self.findings.append(note(f"{len(instances) - _MOST} more workers were not probed"))
 

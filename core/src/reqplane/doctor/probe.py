@@ -47,8 +47,6 @@ class Prober:
 
     response: ResponseTransport
     patience: float
-    named: bool = True
-    """Whether workers are asked whether they are who their record says; behind a balancer any may answer."""
 
     async def probe(
         self, instance: Instance, transport: RequestTransport[Any], target: Any, codec: PayloadCodec
@@ -59,7 +57,7 @@ class Prober:
             raise PayloadError(f"the codec {codec.name} decodes everything, so it can't be probed")
         pending = self.response.expect(f"doctor-{uuid.uuid4()}")
         loop = asyncio.get_running_loop()
-        headers = {INSTANCE: f"{instance.instance_id}/{instance.incarnation}"} if self.named else {}
+        headers = {} if instance.shared else {INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
         template = HeadTemplate(str(instance.endpoint), codec.name, pending.info)
         in_head = None if transport.capabilities.headers else headers
         frame = Frame(template.render(pending.info, None, in_head), body)
