@@ -132,6 +132,11 @@ async def test_one_that_never_calls_home():
     (finding,) = await ward.look()
     assert "could not connect to 127.0.0.1:9000" in finding.what
     assert "iptables -I INPUT -p tcp --dport 9000 -j ACCEPT" in finding.advice[0].commands[0]
+    remote = dataclasses.replace(ward.fleet.instances[0], transport={"memory": "203.0.113.7:80"})
+    (finding,) = await ward.look(remote)
+    assert finding.advice[0].commands == (
+        "unset DYN_TCP_RESPONSE_STREAM_HOST DYN_TCP_RESPONSE_STREAM_ADVERTISE_HOST",
+    )
     network.call_home.set()
     await ward.fleet.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from reqplane.doctor.folder import forget
 from reqplane.doctor.installed import install_this_version
 from reqplane.doctor.records import address_of, host_of, moved
 from reqplane.doctor.report import Advice, Finding, export, note, wrong
-from reqplane.doctor.surroundings import Attempt, Surroundings
+from reqplane.doctor.surroundings import Attempt
 from reqplane.errors import (
     CannotConnect,
     DeliveryUnknown,
@@ -35,7 +36,7 @@ async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
     label = attempt.instance.label
     match error:
         case DeliveryUnknown(reason="never_called_home"):
-            return await _never_called_home(label, attempt.around)
+            return await _never_called_home(attempt)
         case CannotConnect() | DeliveryUnknown():
             return await _no_answer(error, attempt)
         case UnknownEndpoint() | WrongInstance():
@@ -64,19 +65,31 @@ async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
             return wrong(f"{label}: {error}", Advice(f"see docs/errors.md#{type(error).__name__}"))
 
 
-async def _never_called_home(label: str, around: Surroundings) -> Finding:
+async def _never_called_home(attempt: Attempt) -> Finding:
+    around, worker = attempt.around, host_of(attempt.instance)
     what = (
-        f"{label} accepted the request, but could not connect to {around.home}: "
-        f"the response port is closed to it, or the address leads elsewhere"
+        f"{attempt.instance.label} accepted the request, but could not connect to {around.home}: "
+        f"the response port is closed to it, the address leads elsewhere, or (its log tells) its "
+        f"DYN_RESPONSE_ALLOW is against it"
     )
     host, number = split_address(around.home)
     place = around.response_place
     if place is None:
         return wrong(what, Advice("workers must be able to connect to that address"))
+    if _is_loopback(host) and worker is not None and not await is_local(worker):
+        lines = (f"unset {place.host_variable} {place.advertise_variable}",)
+        return wrong(what, Advice("listen where other machines can connect to:", lines))
     if place.advertised and not await is_local(host):
-        line = f"unset {place.advertise_variable}"
-        return wrong(what, Advice("tell workers the address that this machine has on its way out:", (line,)))
+        lines = (f"unset {place.advertise_variable}",)
+        return wrong(what, Advice("tell workers the address that this machine has on its way out:", lines))
     return wrong(what, open_firewall(place.port_variable, host, number, fixed=bool(place.port)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _no_answer(error: ReqplaneError, attempt: Attempt) -> Finding:
