@@ -64,6 +64,8 @@ def _headers(view: memoryview, at: int) -> tuple[Headers, int]:
     start = at + _LENGTH.size
     if length > min(_MOST_HEADER_BYTES, len(view) - start):
         raise WireError(f"a batch announces {length} bytes of headers, {len(view) - start} follow")
+    if view[start : start + length] == b"{}":  # as most are
+        return {}, start + length
     try:
         members: object = json.loads(bytes(view[start : start + length]))
     except (ValueError, RecursionError) as error:
