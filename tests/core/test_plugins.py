@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import sys
 import textwrap
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from reqplane import plugins as plugins_module
 from reqplane.errors import PluginBroken, PluginConflict, PluginNotFound, SettingsError
 from reqplane.plugins import Found, Plugins, installed, list_plugins, load_discovery, load_plugins
 from reqplane.routing import RouterMode
@@ -479,14 +479,17 @@ def test_the_listing_survives_a_broken_core(site: Site, monkeypatch: pytest.Monk
     def fail() -> Any:
         raise PluginBroken("builtin", "reqplane", "hooks", "no")
 
-    monkeypatch.setattr(plugins_module, "_load_builtin", fail)
+    monkeypatch.setattr("reqplane.plugins.listing.load_builtin", fail)
     assert site.listing()["reqplane"].broken
 
 
 def test_no_plugin_manager_outlives_a_runtime():
     import pluggy
 
-    assert not [value for value in vars(plugins_module).values() if isinstance(value, pluggy.PluginManager)]
+    modules = [module for name, module in sys.modules.items() if name.startswith("reqplane.plugins")]
+    assert len(modules) > 4
+    values = [value for module in modules for value in vars(module).values()]
+    assert not [value for value in values if isinstance(value, pluggy.PluginManager)]
 
 
 def test_two_runtimes_share_nothing(site: Site):

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 import reqplane
-import reqplane.plugins
+import reqplane.plugins.loading
 from reqplane.cli import main
 
 
@@ -59,5 +59,5 @@ def outcome(env: dict[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    reqplane.plugins.OPENING_SECONDS = 0.3
+    reqplane.plugins.loading.OPENING_SECONDS = 0.3
     print(json.dumps([outcome(env) for env in json.loads(sys.argv[1])]))

@@ -64,10 +64,11 @@ def _headers(view: memoryview, at: int) -> tuple[Headers, int]:
     start = at + _LENGTH.size
     if length > min(_MOST_HEADER_BYTES, len(view) - start):
         raise WireError(f"a batch announces {length} bytes of headers, {len(view) - start} follow")
-    if view[start : start + length] == b"{}":  # as most are
+    encoded = bytes(view[start : start + length])
+    if encoded == b"{}":  # as most are
         return {}, start + length
     try:
-        members: object = json.loads(bytes(view[start : start + length]))
+        members: object = json.loads(encoded)
     except (ValueError, RecursionError) as error:
         raise WireError(f"a frame's headers in a batch are not JSON: {error}") from None
     if not isinstance(members, dict):
