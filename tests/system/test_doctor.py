@@ -542,6 +542,7 @@ def _make_old(site: Path) -> None:
     (facts,) = site.glob("reqplane-*.dist-info")
     files = {file.name: file.read_bytes() for file in facts.iterdir() if file.is_file()}
     facts.unlink()
+    facts = facts.with_name("reqplane-0.0.7.dist-info")  # pip goes by its name in newer versions
     facts.mkdir()
     files["METADATA"] = files["METADATA"].replace(b"\nVersion: 0.1.0", b"\nVersion: 0.0.7")
     for name, content in files.items():
