@@ -545,5 +545,6 @@ def _make_old(site: Path) -> None:
     facts = facts.with_name("reqplane-0.0.7.dist-info")  # pip goes by its name in newer versions
     facts.mkdir()
     files["METADATA"] = files["METADATA"].replace(b"\nVersion: 0.1.0", b"\nVersion: 0.0.7")
+    files["RECORD"] = files["RECORD"].replace(b"reqplane-0.1.0", b"reqplane-0.0.7")
     for name, content in files.items():
         (facts / name).write_bytes(content)
