@@ -166,6 +166,35 @@ async def test_a_peer_with_envelopes_is_served_alike(fleet, codec: str) -> None:
     assert caught.value.items_received == 1
 
 
+async def swallows_its_cancellation(request: Any):
+    yield 0
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return
+    yield 1
+
+
+async def test_what_a_cut_off_handler_has_sent_is_not_the_whole_answer(fleet) -> None:
+    """A handler may end quietly when it is cancelled, which a drain that takes too long does."""
+    worker = fleet.add(swallows_its_cancellation)
+    items = aiter(fleet.client().generate(None))
+    assert await anext(items) == 0
+    for task in worker.running:
+        task.cancel()
+    with pytest.raises(StreamBroken):
+        await anext(items)
+
+
+async def test_nor_is_what_it_has_sent_by_the_deadline(fleet) -> None:
+    """The worker's clock rings, and the frontend's is late."""
+    fleet.add(swallows_its_cancellation)
+    stream = await fleet.client().generate(None, timeout=0.05)
+    stream._disarm()
+    with pytest.raises(DeadlineExceeded):
+        await collect(stream)
+
+
 # ── handlers that fail ──
 
 

@@ -206,7 +206,10 @@ class ServedEndpoint:
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
-        home.end(dialect.end(self._load()))
+        if _is_cancelled():  # and the handler has swallowed it: what it sent is not the whole answer
+            home.abort()
+        else:
+            home.end(dialect.end(self._load()))
 
     def _load(self) -> bytes:
         """What frontends hear at the end of each answer: the load, this request still in it."""
@@ -251,9 +254,14 @@ def _is_ours(error: BaseException) -> bool:
     Anything else is the handler's own failure, SystemExit too: one request must not end the worker.
     """
     if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
+        return _is_cancelled()
     return isinstance(error, KeyboardInterrupt)
+
+
+def _is_cancelled() -> bool:
+    """Whether the request that this task answers was given up: killed, too late, or cut off at the end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class _Sent:
