@@ -13,6 +13,7 @@ from typing import Any
 from reqplane.client import Client
 from reqplane.endpoint import Answering
 from reqplane.escaping import escape_log
+from reqplane.guarded import guarded
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
@@ -77,7 +78,7 @@ class DistributedRuntime:
         self._transports = transports
         self._signals = signals
         self._codecs: dict[str, PayloadCodec] = {
-            name: plugins.make(cls, cls) for name, cls in plugins.codecs.items()
+            name: guarded(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
         self._observers = plugins.observers(host.env)
         self._answering = Answering(
