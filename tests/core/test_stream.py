@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from memory_planes import eventually
+from memory_planes import MemoryHome, eventually
 from reqplane.context import Context
 from reqplane.errors import (
     CannotConnect,
@@ -309,6 +309,38 @@ async def test_a_request_that_cannot_be_encoded_is_an_error_at_once(fleet) -> No
     assert caught.value.index is None
     assert fleet.network.sent == []
     assert not fleet.network.waiting
+
+
+async def test_a_failure_with_more_to_say_than_a_frame_may_hold(fleet, monkeypatch) -> None:
+    """The smallest limit there is, and a text that is longer in bytes than in letters."""
+
+    async def verbose(request):
+        yield 0
+        raise ValueError("\U0001f600" * 2000)
+
+    write = MemoryHome.write
+
+    def limited(home: MemoryHome, body: bytes, annotated: bool = False) -> bool:
+        if len(body) > 4096:
+            raise FrameTooLarge(len(body), 4096)
+        return write(home, body, annotated)
+
+    monkeypatch.setattr(MemoryHome, "write", limited)
+    fleet.add(verbose)
+    items = aiter(fleet.client().generate(None))
+    assert await anext(items) == 0
+    with pytest.raises(HandlerFailed, match="ValueError: \U0001f600"):
+        await anext(items)
+
+
+async def test_what_a_handlers_own_call_could_not_carry_is_not_this_answers_item(fleet) -> None:
+    async def forwards(request):
+        yield 0
+        raise PayloadError("of another answer", index=7)
+
+    fleet.add(forwards)
+    with pytest.raises(HandlerFailed, match="item 7 of the answer can't be carried: of another answer"):
+        await collect(fleet.client().generate(None))
 
 
 # ── leaving early ──

@@ -31,6 +31,7 @@ from reqplane.handlers import Handler
 from reqplane.interfaces import Delivery, HomeStream, Observer, PayloadCodec, ResponseTransport, Timers
 from reqplane.model import Body, Control, EndpointId
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
+from reqplane.wire.failure import SHORT_TEXT
 from reqplane.wire.frame import split
 from reqplane.wire.request import RequestHead, decode_head
 from reqplane.wire.shared import load_body
@@ -187,7 +188,7 @@ class ServedEndpoint:
         try:
             request = dialect.decode(body)
         except PayloadError as error:
-            home.write(dialect.failure(error, uncarried=True), annotated=True)
+            _tell(home, dialect, error, uncarried=True)
             home.end(dialect.end(self._load()))
             return
         del body
@@ -202,7 +203,7 @@ class ServedEndpoint:
             if _is_ours(error):
                 raise
             log.warning("request %s: the handler failed", context.id, exc_info=True)
-            home.write(dialect.failure(error), annotated=True)
+            _tell(home, dialect, error, uncarried=error is sent.uncarried)
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
@@ -235,9 +236,11 @@ class ServedEndpoint:
                     more = write(body)
                 except PayloadError as error:
                     error.index = sent.items
+                    sent.uncarried = error
                     raise
                 except FrameTooLarge as error:
-                    raise PayloadError(error.summary(), index=sent.items) from error
+                    sent.uncarried = PayloadError(error.summary(), index=sent.items)
+                    raise sent.uncarried from error
                 sent.items += 1
                 budget -= len(body) + _ITEM_COST
                 if not more:
@@ -246,6 +249,14 @@ class ServedEndpoint:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _tell(home: HomeStream, dialect: Dialect, error: BaseException, *, uncarried: bool) -> None:
+    """Send the item that tells of a failure, in few words where many are more than the frontend takes."""
+    try:
+        home.write(dialect.failure(error, uncarried=uncarried), annotated=True)
+    except FrameTooLarge:
+        home.write(dialect.failure(error, uncarried=uncarried, most=SHORT_TEXT), annotated=True)
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -265,9 +276,10 @@ def _is_cancelled() -> bool:
 
 
 class _Sent:
-    """How many items went out, also when sending them was cut short."""
+    """How many items went out, also when sending them was cut short; and what kept the next one back."""
 
-    __slots__ = ("items",)
+    __slots__ = ("items", "uncarried")
 
     def __init__(self) -> None:
         self.items = 0
+        self.uncarried: PayloadError | None = None

@@ -5,6 +5,7 @@ A foreign exception from a codec would reach callers bare, or break an answer th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from reqplane.codecs import JsonCodec, MsgpackCodec
@@ -22,12 +23,12 @@ def guarded(codec: PayloadCodec) -> PayloadCodec:
 class _Guarded(PayloadCodec):
     def __init__(self, codec: PayloadCodec) -> None:
         self.name = codec.name  # pyright: ignore[reportAttributeAccessIssue]
-        self._encode = codec.encode
+        self._encode: Callable[[Any], object] = codec.encode
         self._decode = codec.decode
 
     def encode(self, value: Any) -> bytes:
         try:
-            data: object = self._encode(value)
+            data = self._encode(value)
         except PayloadError:
             raise
         except Exception as error:
