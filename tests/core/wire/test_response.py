@@ -107,11 +107,13 @@ def test_only_the_end_marker_makes_an_enveloped_answer_whole() -> None:
         assert dialect.read([end, after]) == [End()]
 
 
-def test_what_is_no_envelope_is_a_wire_error() -> None:
+def test_what_is_no_envelope_breaks_the_stream_after_the_items_before_it() -> None:
     dialect = EnvelopedDialect("json", JsonCodec())
     for junk in (b"1", b"[]", b"{}", b'{"complete_final":1}', b'{"data":1,"complete_final":false}'):
-        with pytest.raises(WireError):
-            dialect.read([junk])
+        good, broken = dialect.read([dialect.item(0), junk, dialect.item(1)])
+        assert isinstance(good, Fields)
+        assert isinstance(broken, Broken)
+        assert "envelope" in broken.reason
 
 
 def test_a_codec_without_envelope_needs_a_shared_connection() -> None:

@@ -97,7 +97,10 @@ class EnvelopedDialect(Dialect):
         return self._envelope.final
 
     def read(self, parts: list[Part]) -> list[Part | Fields]:
-        """The end marker is the end: what comes after it is left out, and without it nothing is whole."""
+        """The end marker is the end: what comes after it is left out, and without it nothing is whole.
+
+        What is no envelope breaks the stream, after the items before it.
+        """
         read: list[Part | Fields] = []
         for part in parts:
             if isinstance(part, End):
@@ -110,6 +113,8 @@ class EnvelopedDialect(Dialect):
                 members, final = unwrap(self.decode(part))
             except PayloadError:  # the items before it come first; then it is decoded as a plain one, in vain
                 return [*read, part]
+            except WireError as error:
+                return [*read, Broken(error.problem)]
             if members is not None:
                 read.append(Fields(members))
             if final:
