@@ -487,6 +487,24 @@ def test_headers_that_would_be_lost_are_a_value_error() -> None:
             Context(headers=headers)
 
 
+async def test_a_call_that_was_stopped_is_not_sent_by_the_next_plane(fleet, monkeypatch) -> None:
+    """Its handler would not hear of it."""
+    fleet.planes = ("one", "two")
+    endless = Endless()
+    fleet.add(endless)
+    client = fleet.client()
+    connecting = asyncio.get_running_loop().create_future()
+    transport = client.table.worker(100).routes[0].transport
+    monkeypatch.setattr(transport, "send", lambda *_: connecting)
+    stream = client.generate(None)
+    reading = asyncio.create_task(collect(stream))
+    await eventually(lambda: fleet.network.waiting)
+    stream.stop_generating()
+    connecting.set_exception(CannotConnect("nobody listens", address="one"))
+    assert await reading == []
+    assert not endless.contexts
+
+
 # ── workers that can't or won't ──
 
 

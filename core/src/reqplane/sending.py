@@ -198,7 +198,7 @@ class Sending:
             try:
                 return await self._send(worker, route)
             except CannotConnect as error:
-                if index == last:
+                if index == last or self._stopped:
                     raise
                 log.info("request %s tries the next plane: %s", self._context.id, error)
         raise AssertionError("a worker has at least one route")
