@@ -637,6 +637,22 @@ async def test_direct_wants_a_number(fleet, wrong) -> None:
         fleet.client().direct({}, wrong)
 
 
+@pytest.mark.parametrize("mode", ["round_robin", "random"])
+async def test_a_worker_that_came_and_went_within_a_batch_is_not_picked(fleet, mode: str) -> None:
+    for _ in range(2):
+        fleet.add(count)
+    client = fleet.client(mode)
+    up, down = (Change(fleet.instances[1], up=up) for up in (True, False))
+    for changes in ([down], [up, down], [up, down, up, down]):
+        client.table._apply(changes)
+        for _ in range(10):
+            assert await collect(client.generate({"n": 1})) == [0]
+    client.table._apply([up, down, up])
+    for _ in range(20):
+        await collect(client.generate({"n": 1}))
+    assert 101 in fleet.network.sent
+
+
 # ── time ──
 
 

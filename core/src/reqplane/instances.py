@@ -120,32 +120,31 @@ class InstanceTable:
             await asyncio.sleep(_RETRY_PAUSE)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        added: list[Instance] = []
-        removed: list[Instance] = []
+        touched = [change.instance.incarnation for change in changes]
+        before = {incarnation: self._workers.get(incarnation) for incarnation in touched}
         for change in changes:
-            before = self._remove(change.instance.incarnation)
-            if before is not None:
-                removed.append(before)
-            if change.up and self._add(change.instance):
-                added.append(change.instance)
-        if added or removed:
+            self._remove(change.instance.incarnation)
+            if change.up:
+                self._add(change.instance)
+        # What has come of it all: one that came and went within a batch was never there.
+        moved = [(was, now) for key, was in before.items() if (now := self._workers.get(key)) is not was]
+        if moved:
+            added = [now.instance for _, now in moved if now is not None]
+            removed = [was.instance for was, _ in moved if was is not None]
             for policy in self._policies:
                 policy.changed(added, removed)
         self._listed.set()
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    def _remove(self, incarnation: int) -> Instance | None:
-        """Forget a worker; its instance if it could be reached."""
+    def _remove(self, incarnation: int) -> None:
         self._unusable.pop(incarnation, None)
         worker = self._workers.pop(incarnation, None)
-        if worker is None:
-            return None
-        if self._by_id.get(worker.instance.instance_id) is worker:
+        if worker is not None and self._by_id.get(worker.instance.instance_id) is worker:
             del self._by_id[worker.instance.instance_id]
-        return worker.instance
 
-    def _add(self, instance: Instance) -> bool:
+    def _add(self, instance: Instance) -> None:
+        """Take a worker up, or note why it can't be used."""
         planes = ",".join(instance.planes) or "an unknown plane"
         codec = self._codecs.get(instance.codec)
         routes = [route for one in self._transports if (route := _route(one, instance)) is not None]
@@ -155,14 +154,13 @@ class InstanceTable:
             self._unusable[instance.incarnation] = (
                 f"{why} with an address that can't be used" if ours else why
             )
-            return False
+            return
         if codec is None:
             why = f"on {planes} with the codec {instance.codec!r}, which is not installed here"
             self._unusable[instance.incarnation] = why
-            return False
+            return
         worker = Worker(instance, routes, codec)
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
-        return True
 
     def inform(self, policy: RouterPolicy) -> None:
         """Tell a policy who there is, and from now on who comes and goes."""
