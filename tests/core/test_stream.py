@@ -625,7 +625,7 @@ async def test_workers_that_cannot_be_used_are_told_with_the_reason(fleet) -> No
 async def test_a_closed_runtime_is_told_as_such(fleet) -> None:
     fleet.add(count)
     client = fleet.client()
-    client.table.closed = True
+    client.table.close()
     with pytest.raises(ReqplaneError, match="is closed"):
         await collect(client.generate({"n": 1}))
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reqplane.errors import DiscoveryError
+from reqplane.errors import DiscoveryError, ReqplaneError
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy
 from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
@@ -88,20 +88,13 @@ class InstanceTable:
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
         self._listed = asyncio.Event()
-        self.closed = False
-        """Nobody follows any more: the runtime is closed."""
+        self._closed = False  # nobody follows any more
         self._changed: asyncio.Future[None] | None = None
 
     # ── following ──
 
     async def follow(self) -> None:
         """Keep the table up to date until cancelled; a watch that fails is started again."""
-        try:
-            await self._follow()
-        finally:
-            self.closed = True
-
-    async def _follow(self) -> None:
         while True:
             stale = {key: worker.instance for key, worker in self._workers.items()}
             self._unusable.clear()
@@ -133,6 +126,15 @@ class InstanceTable:
             removed = [was.instance for was, _ in moved if was is not None]
             for policy in self._policies:
                 policy.changed(added, removed)
+        self._wake()
+
+    def close(self) -> None:
+        """Nobody follows any more: what waits or asks from here on gets ReqplaneError."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Those who wait look again."""
         self._listed.set()
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
@@ -207,13 +209,21 @@ class InstanceTable:
         """What messages call the place that workers are looked for in."""
         return self._discovery.where or f"the {self._discovery.name} backend"
 
+    def check_open(self) -> None:
+        """ReqplaneError once the runtime is closed."""
+        if self._closed:
+            raise ReqplaneError("the runtime that this client belongs to is closed")
+
     async def listed(self) -> None:
         """Wait for the first listing."""
         await self._listed.wait()
+        self.check_open()
 
     async def wait_for_any(self) -> None:
         """Wait until some worker can be reached."""
+        self.check_open()
         while not self._workers:
             if self._changed is None or self._changed.done():
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
+            self.check_open()

@@ -12,6 +12,7 @@ from typing import Any
 
 from reqplane.client import Client
 from reqplane.endpoint import Answering
+from reqplane.errors import ReqplaneError
 from reqplane.escaping import escape_log
 from reqplane.guarded import guarded
 from reqplane.handlers import adapt
@@ -150,6 +151,8 @@ class DistributedRuntime:
 
     async def client(self, endpoint: EndpointId, router_mode: str | None = None) -> Client:
         """See `Endpoint.client`."""
+        if self._host.closed:
+            raise ReqplaneError("this runtime is closed")
         mode = router_mode or self.settings.router_mode
         self.plugins.policy(mode)
         await self._response.listen()
@@ -177,7 +180,8 @@ class DistributedRuntime:
             transports = list(self._transports.values())
             table = InstanceTable(endpoint, self._discovery, transports, self._codecs)
             self._tables[endpoint] = table
-            self._host.spawn(table.follow(), f"follows {endpoint}")
+            following = self._host.spawn(table.follow(), f"follows {endpoint}")
+            following.add_done_callback(lambda _: table.close())
         return table
 
     def _calling(self) -> Calling:

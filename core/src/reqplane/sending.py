@@ -146,8 +146,7 @@ class Sending:
 
     async def _pick(self) -> Worker:
         client, table = self._client, self._client.table
-        if table.closed:
-            raise ReqplaneError("the runtime that this client belongs to is closed")
+        table.check_open()
         worker = None
         if self._policy is not None:
             request = Request(self._request, self._context.headers)
