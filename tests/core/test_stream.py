@@ -505,6 +505,59 @@ async def test_a_call_that_was_stopped_is_not_sent_by_the_next_plane(fleet, monk
     assert not endless.contexts
 
 
+async def test_a_call_that_was_left_does_not_look_complete_in_a_second_loop(fleet) -> None:
+    fleet.add(count)
+    stream = fleet.client().generate({"n": 3})
+    async for _ in stream:
+        break
+    await eventually(lambda: "over" in repr(stream))
+    with pytest.raises(ReqplaneError, match="was left before its answer was whole"):
+        await collect(stream)
+
+
+async def test_nor_does_one_that_was_cancelled_before_it_was_sent(fleet) -> None:
+    fleet.add(count)
+    fleet.network.silent.add(100)
+    stream = fleet.client().generate({"n": 3})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await stream
+    with pytest.raises(ReqplaneError, match="was left before its answer was whole"):
+        await collect(stream)
+
+
+async def test_two_tasks_cannot_have_one_call(fleet) -> None:
+    """Neither gets a part of it that looks like the whole, and none waits for ever."""
+    fleet.network.call_home.clear()
+    fleet.add(count)
+    fleet.add(Silent())
+    client = fleet.client()
+    stream = client.direct({"n": 3}, 0)
+    first = asyncio.create_task(collect(stream))
+    await eventually(lambda: fleet.network.sent)
+    if fleet.network.first == "home":
+        with pytest.raises(RuntimeError, match="another task has not finished sending"):
+            await collect(stream)
+        with pytest.raises(RuntimeError, match="another task has not finished sending"):
+            await stream
+    fleet.network.call_home.set()
+    assert await first == [0, 1, 2]
+
+    stream = await client.direct(None, 1)
+    reader = asyncio.create_task(collect(stream))
+    await eventually(lambda: stream._reading)
+    await stream.aclose()
+    with pytest.raises(StreamBroken, match="closed here"):
+        await reader
+
+    stream = await client.direct(None, 1)
+    readers = [asyncio.create_task(collect(stream)) for _ in range(2)]
+    done, pending = await asyncio.wait(readers, timeout=5)
+    assert not pending
+    told = [type(task.exception()) for task in done]
+    assert sorted(told, key=str) == [RuntimeError, StreamBroken]
+
+
 # ── workers that can't or won't ──
 
 
@@ -653,6 +706,18 @@ async def test_a_worker_that_came_and_went_within_a_batch_is_not_picked(fleet, m
     assert 101 in fleet.network.sent
 
 
+async def test_a_plane_that_cancels_its_ack_does_not_cancel_the_caller(fleet, monkeypatch) -> None:
+    fleet.add(count)
+    client = fleet.client()
+    acked = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(client.table.worker(100).routes[0].transport, "send", lambda *_: acked)
+    calling = asyncio.ensure_future(collect(client.generate({"n": 1})))
+    await eventually(lambda: fleet.network.waiting)
+    acked.cancel()
+    with pytest.raises(DeliveryUnknown, match="connection_lost"):
+        await calling
+
+
 # ── time ──
 
 
@@ -766,6 +831,24 @@ async def test_an_idle_stream_is_broken_where_that_is_switched_on(fleet) -> None
     with pytest.raises(StreamBroken, match="DYN_STREAM_IDLE_TIMEOUT"):
         await collect(fleet.client().generate({}))
     await asyncio.wait_for(silent.cancelled.wait(), 1)
+
+
+@pytest.mark.parametrize("timeout", [1e14, 1e300, 1e308, float("inf")])
+async def test_a_timeout_of_any_length(fleet, timeout: float) -> None:
+    fleet.add(count)
+    assert await collect(fleet.client().generate({"n": 2}, timeout=timeout)) == [0, 1]
+
+
+@pytest.mark.parametrize("first", ["ack"])
+async def test_who_never_called_home_is_told_by_the_deadline_too(fleet) -> None:
+    """Whoever reads late gets the reason for which the call ended."""
+    fleet.network.call_home.clear()
+    fleet.call_home_timeout = 0.02
+    fleet.add(count)
+    stream = await fleet.client().generate({"n": 1}, timeout=0.1)
+    await asyncio.sleep(0.2)
+    with pytest.raises(DeliveryUnknown, match="never_called_home"):
+        await collect(stream)
 
 
 # ── connections that break ──

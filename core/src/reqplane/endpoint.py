@@ -93,11 +93,11 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
-        size = len(header) + len(body)
-        self._answering.workload.admit(size)
         headers = carried(delivery.headers) if delivery.headers else head.headers
         if INSTANCE in headers:  # it was for this worker; a call made from here goes to another
             headers = {name: value for name, value in headers.items() if name != INSTANCE}
+        size = len(header) + len(body)
+        self._answering.workload.admit(size)  # last, so that nothing can fail before the task gives it back
         task = self._loop.create_task(self._answer(head, body, headers))
         self.running.add(task)
         task.add_done_callback(functools.partial(self._ended, size))

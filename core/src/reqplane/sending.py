@@ -215,6 +215,8 @@ class Sending:
             ack = asyncio.ensure_future(route.transport.send(route.target, frame, headers, self._deadline))
             await self._first_of(ack, pending)
             if not pending.opened.done():
+                if ack.cancelled():  # by the plane: a CancelledError would look as if the caller were meant
+                    raise DeliveryUnknown("connection_lost", f"the plane {route.plane} gave the request up")
                 ack.result()
         except BaseException as error:
             self._abandon(pending, ack)
