@@ -30,7 +30,7 @@ LAYERS = [
         "builtin",
         "context",
     },
-    {"plugins"},
+    {"plugins", "guarded"},
     {"instances", "host", "workload"},
     {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},

@@ -144,3 +144,9 @@ async def test_other_headers_go_on_to_the_handler(worker: Worker) -> None:
     headers = {"traceparent": "00-x-01", "x-reqplane-instance": "0/100", "cookie": "secret"}
     assert await worker.take(headers=headers) == {"traceparent": "00-x-01"}
     assert await worker.take(in_head=headers) == {"traceparent": "00-x-01"}
+
+
+async def test_what_fails_while_a_frame_is_accepted_holds_nothing(worker: Worker) -> None:
+    with pytest.raises(AttributeError):
+        await worker.take(headers={5: "a plane's mistake"})  # type: ignore[dict-item]
+    assert worker.fleet.host.inflight.used == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from memory_planes import eventually
+from reqplane import handlers
 from reqplane.context import Context
 from reqplane.handlers import adapt
 
@@ -135,3 +136,27 @@ async def test_many_generators_at_once() -> None:
 
     answers = await asyncio.gather(*(run(several) for _ in range(100)))
     assert answers == [list(range(100))] * 100
+
+
+async def test_a_generator_that_nobody_reads_any_more_counts_until_its_thread_has_ended(monkeypatch) -> None:
+    monkeypatch.setattr(handlers, "_MAX_THREADS", 2)
+    goes_on = threading.Event()
+    running = 0
+
+    def blocks(request):
+        nonlocal running
+        running += 1
+        yield 1
+        goes_on.wait(10)
+        running -= 1
+
+    handler = adapt(blocks)
+    for _ in range(2):
+        left = handler(None, Context())
+        assert await anext(left) == 1
+        await left.aclose()  # type: ignore[attr-defined]
+    third = asyncio.ensure_future(anext(handler(None, Context())))
+    await asyncio.sleep(0.05)
+    assert running == 2
+    goes_on.set()
+    assert await third == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import reqplane
-from reqplane import PluginBroken, SettingsError
+from reqplane import PluginBroken, ReqplaneError, SettingsError
 from reqplane.discovery.memory import MemoryDiscovery
 from reqplane.host import RuntimeHost
 from reqplane.model import Limits
@@ -233,6 +233,30 @@ async def test_a_runtime_leaves_no_task_behind() -> None:
 
 
 # ── the host ──
+
+
+async def test_who_waits_for_workers_is_told_when_the_runtime_closes(monkeypatch) -> None:
+    async def lists_nothing(self: Any, endpoint: Any):
+        await asyncio.Event().wait()
+        yield []
+
+    async with reqplane.connect(ENV) as runtime:
+        client = await runtime.endpoint("ns.comp.ep").client()
+        monkeypatch.setattr(MemoryDiscovery, "watch", lists_nothing)
+        waiting = [
+            asyncio.ensure_future(client.wait_for_instances()),
+            asyncio.ensure_future(runtime.endpoint("ns.comp.other").client()),
+        ]
+        await asyncio.sleep(0)
+    waiting += [
+        asyncio.ensure_future(client.wait_for_instances()),
+        asyncio.ensure_future(runtime.endpoint("ns.comp.another").client()),
+    ]
+    done, pending = await asyncio.wait(waiting, timeout=5)
+    assert not pending
+    for one in done:
+        with pytest.raises(ReqplaneError, match="closed"):
+            await one
 
 
 async def test_a_wildcard_is_never_told_to_others(caplog) -> None:

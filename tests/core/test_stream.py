@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from memory_planes import eventually
+from memory_planes import MemoryHome, eventually
 from reqplane.context import Context
 from reqplane.errors import (
     CannotConnect,
@@ -166,6 +166,35 @@ async def test_a_peer_with_envelopes_is_served_alike(fleet, codec: str) -> None:
     assert caught.value.items_received == 1
 
 
+async def swallows_its_cancellation(request: Any):
+    yield 0
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return
+    yield 1
+
+
+async def test_what_a_cut_off_handler_has_sent_is_not_the_whole_answer(fleet) -> None:
+    """A handler may end quietly when it is cancelled, which a drain that takes too long does."""
+    worker = fleet.add(swallows_its_cancellation)
+    items = aiter(fleet.client().generate(None))
+    assert await anext(items) == 0
+    for task in worker.running:
+        task.cancel()
+    with pytest.raises(StreamBroken):
+        await anext(items)
+
+
+async def test_nor_is_what_it_has_sent_by_the_deadline(fleet) -> None:
+    """The worker's clock rings, and the frontend's is late."""
+    fleet.add(swallows_its_cancellation)
+    stream = await fleet.client().generate(None, timeout=0.05)
+    stream._disarm()
+    with pytest.raises(DeadlineExceeded):
+        await collect(stream)
+
+
 # ── handlers that fail ──
 
 
@@ -280,6 +309,38 @@ async def test_a_request_that_cannot_be_encoded_is_an_error_at_once(fleet) -> No
     assert caught.value.index is None
     assert fleet.network.sent == []
     assert not fleet.network.waiting
+
+
+async def test_a_failure_with_more_to_say_than_a_frame_may_hold(fleet, monkeypatch) -> None:
+    """The smallest limit there is, and a text that is longer in bytes than in letters."""
+
+    async def verbose(request):
+        yield 0
+        raise ValueError("\U0001f600" * 2000)
+
+    write = MemoryHome.write
+
+    def limited(home: MemoryHome, body: bytes, annotated: bool = False) -> bool:
+        if len(body) > 4096:
+            raise FrameTooLarge(len(body), 4096)
+        return write(home, body, annotated)
+
+    monkeypatch.setattr(MemoryHome, "write", limited)
+    fleet.add(verbose)
+    items = aiter(fleet.client().generate(None))
+    assert await anext(items) == 0
+    with pytest.raises(HandlerFailed, match="ValueError: \U0001f600"):
+        await anext(items)
+
+
+async def test_what_a_handlers_own_call_could_not_carry_is_not_this_answers_item(fleet) -> None:
+    async def forwards(request):
+        yield 0
+        raise PayloadError("of another answer", index=7)
+
+    fleet.add(forwards)
+    with pytest.raises(HandlerFailed, match="item 7 of the answer can't be carried: of another answer"):
+        await collect(fleet.client().generate(None))
 
 
 # ── leaving early ──
@@ -426,6 +487,77 @@ def test_headers_that_would_be_lost_are_a_value_error() -> None:
             Context(headers=headers)
 
 
+async def test_a_call_that_was_stopped_is_not_sent_by_the_next_plane(fleet, monkeypatch) -> None:
+    """Its handler would not hear of it."""
+    fleet.planes = ("one", "two")
+    endless = Endless()
+    fleet.add(endless)
+    client = fleet.client()
+    connecting = asyncio.get_running_loop().create_future()
+    transport = client.table.worker(100).routes[0].transport
+    monkeypatch.setattr(transport, "send", lambda *_: connecting)
+    stream = client.generate(None)
+    reading = asyncio.create_task(collect(stream))
+    await eventually(lambda: fleet.network.waiting)
+    stream.stop_generating()
+    connecting.set_exception(CannotConnect("nobody listens", address="one"))
+    assert await reading == []
+    assert not endless.contexts
+
+
+async def test_a_call_that_was_left_does_not_look_complete_in_a_second_loop(fleet) -> None:
+    fleet.add(count)
+    stream = fleet.client().generate({"n": 3})
+    async for _ in stream:
+        break
+    await eventually(lambda: "over" in repr(stream))
+    with pytest.raises(ReqplaneError, match="was left before its answer was whole"):
+        await collect(stream)
+
+
+async def test_nor_does_one_that_was_cancelled_before_it_was_sent(fleet) -> None:
+    fleet.add(count)
+    fleet.network.silent.add(100)
+    stream = fleet.client().generate({"n": 3})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await stream
+    with pytest.raises(ReqplaneError, match="was left before its answer was whole"):
+        await collect(stream)
+
+
+async def test_two_tasks_cannot_have_one_call(fleet) -> None:
+    """Neither gets a part of it that looks like the whole, and none waits for ever."""
+    fleet.network.call_home.clear()
+    fleet.add(count)
+    fleet.add(Silent())
+    client = fleet.client()
+    stream = client.direct({"n": 3}, 0)
+    first = asyncio.create_task(collect(stream))
+    await eventually(lambda: fleet.network.sent)
+    if fleet.network.first == "home":
+        with pytest.raises(RuntimeError, match="another task has not finished sending"):
+            await collect(stream)
+        with pytest.raises(RuntimeError, match="another task has not finished sending"):
+            await stream
+    fleet.network.call_home.set()
+    assert await first == [0, 1, 2]
+
+    stream = await client.direct(None, 1)
+    reader = asyncio.create_task(collect(stream))
+    await eventually(lambda: stream._reading)
+    await stream.aclose()
+    with pytest.raises(StreamBroken, match="closed here"):
+        await reader
+
+    stream = await client.direct(None, 1)
+    readers = [asyncio.create_task(collect(stream)) for _ in range(2)]
+    done, pending = await asyncio.wait(readers, timeout=5)
+    assert not pending
+    told = [type(task.exception()) for task in done]
+    assert sorted(told, key=str) == [RuntimeError, StreamBroken]
+
+
 # ── workers that can't or won't ──
 
 
@@ -546,7 +678,7 @@ async def test_workers_that_cannot_be_used_are_told_with_the_reason(fleet) -> No
 async def test_a_closed_runtime_is_told_as_such(fleet) -> None:
     fleet.add(count)
     client = fleet.client()
-    client.table.closed = True
+    client.table.close()
     with pytest.raises(ReqplaneError, match="is closed"):
         await collect(client.generate({"n": 1}))
 
@@ -556,6 +688,34 @@ async def test_direct_wants_a_number(fleet, wrong) -> None:
     fleet.add(count)
     with pytest.raises(TypeError, match="instance_id"):
         fleet.client().direct({}, wrong)
+
+
+@pytest.mark.parametrize("mode", ["round_robin", "random"])
+async def test_a_worker_that_came_and_went_within_a_batch_is_not_picked(fleet, mode: str) -> None:
+    for _ in range(2):
+        fleet.add(count)
+    client = fleet.client(mode)
+    up, down = (Change(fleet.instances[1], up=up) for up in (True, False))
+    for changes in ([down], [up, down], [up, down, up, down]):
+        client.table._apply(changes)
+        for _ in range(10):
+            assert await collect(client.generate({"n": 1})) == [0]
+    client.table._apply([up, down, up])
+    for _ in range(20):
+        await collect(client.generate({"n": 1}))
+    assert 101 in fleet.network.sent
+
+
+async def test_a_plane_that_cancels_its_ack_does_not_cancel_the_caller(fleet, monkeypatch) -> None:
+    fleet.add(count)
+    client = fleet.client()
+    acked = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(client.table.worker(100).routes[0].transport, "send", lambda *_: acked)
+    calling = asyncio.ensure_future(collect(client.generate({"n": 1})))
+    await eventually(lambda: fleet.network.waiting)
+    acked.cancel()
+    with pytest.raises(DeliveryUnknown, match="connection_lost"):
+        await calling
 
 
 # ── time ──
@@ -671,6 +831,24 @@ async def test_an_idle_stream_is_broken_where_that_is_switched_on(fleet) -> None
     with pytest.raises(StreamBroken, match="DYN_STREAM_IDLE_TIMEOUT"):
         await collect(fleet.client().generate({}))
     await asyncio.wait_for(silent.cancelled.wait(), 1)
+
+
+@pytest.mark.parametrize("timeout", [1e14, 1e300, 1e308, float("inf")])
+async def test_a_timeout_of_any_length(fleet, timeout: float) -> None:
+    fleet.add(count)
+    assert await collect(fleet.client().generate({"n": 2}, timeout=timeout)) == [0, 1]
+
+
+@pytest.mark.parametrize("first", ["ack"])
+async def test_who_never_called_home_is_told_by_the_deadline_too(fleet) -> None:
+    """Whoever reads late gets the reason for which the call ended."""
+    fleet.network.call_home.clear()
+    fleet.call_home_timeout = 0.02
+    fleet.add(count)
+    stream = await fleet.client().generate({"n": 1}, timeout=0.1)
+    await asyncio.sleep(0.2)
+    with pytest.raises(DeliveryUnknown, match="never_called_home"):
+        await collect(stream)
 
 
 # ── connections that break ──

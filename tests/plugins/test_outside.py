@@ -120,7 +120,7 @@ def test_all_three_serve_real_calls(env: dict[str, str], workers: Workers):
     assert told["odd item"]["items"] == items("second", 1)
     assert (told["odd item"]["error"], told["odd item"]["index"]) == ("PayloadError", 1)
     assert (told["odd request"]["error"], told["odd request"]["index"]) == ("PayloadError", None)
-    assert "zipped json: Object of type object" in told["odd request"]["text"]
+    assert "zipped-json: TypeError: Object of type object" in told["odd request"]["text"]
 
     assert workers.leave() == {"first": 0, "second": 0}, workers.printed("first") + workers.printed("second")
 

@@ -1,8 +1,9 @@
 """How many lists and mappings a payload may hold, and how many there are, without building them.
 
-An empty list is one byte of msgpack and 72 bytes of memory, a mapping of one member 3 and 240; all else takes
-about ten times its bytes.  MAX_CONTAINERS bounds the first two to 120 MB in all; the limit on frames bounds
-the rest.  Payloads that are too short to hold so many, which is nearly all, are not looked at.
+An empty list is one byte of msgpack and 72 bytes of memory, a mapping of one member 3 and 240; all else
+takes ten to fifteen times its bytes, texts of two letters 30.  MAX_CONTAINERS bounds the first two to 120 MB
+in all; the limit on frames bounds the rest.  Payloads that are too short to hold so many, which is nearly
+all, are not looked at.
 """
 
 from __future__ import annotations

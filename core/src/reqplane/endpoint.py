@@ -31,6 +31,7 @@ from reqplane.handlers import Handler
 from reqplane.interfaces import Delivery, HomeStream, Observer, PayloadCodec, ResponseTransport, Timers
 from reqplane.model import Body, Control, EndpointId
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
+from reqplane.wire.failure import SHORT_TEXT
 from reqplane.wire.frame import split
 from reqplane.wire.request import RequestHead, decode_head
 from reqplane.wire.shared import load_body
@@ -92,11 +93,11 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
-        size = len(header) + len(body)
-        self._answering.workload.admit(size)
         headers = carried(delivery.headers) if delivery.headers else head.headers
         if INSTANCE in headers:  # it was for this worker; a call made from here goes to another
             headers = {name: value for name, value in headers.items() if name != INSTANCE}
+        size = len(header) + len(body)
+        self._answering.workload.admit(size)  # last, so that nothing can fail before the task gives it back
         task = self._loop.create_task(self._answer(head, body, headers))
         self.running.add(task)
         task.add_done_callback(functools.partial(self._ended, size))
@@ -187,7 +188,7 @@ class ServedEndpoint:
         try:
             request = dialect.decode(body)
         except PayloadError as error:
-            home.write(dialect.failure(error, uncarried=True), annotated=True)
+            _tell(home, dialect, error, uncarried=True)
             home.end(dialect.end(self._load()))
             return
         del body
@@ -202,11 +203,14 @@ class ServedEndpoint:
             if _is_ours(error):
                 raise
             log.warning("request %s: the handler failed", context.id, exc_info=True)
-            home.write(dialect.failure(error), annotated=True)
+            _tell(home, dialect, error, uncarried=error is sent.uncarried)
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
-        home.end(dialect.end(self._load()))
+        if _is_cancelled():  # and the handler has swallowed it: what it sent is not the whole answer
+            home.abort()
+        else:
+            home.end(dialect.end(self._load()))
 
     def _load(self) -> bytes:
         """What frontends hear at the end of each answer: the load, this request still in it."""
@@ -232,9 +236,11 @@ class ServedEndpoint:
                     more = write(body)
                 except PayloadError as error:
                     error.index = sent.items
+                    sent.uncarried = error
                     raise
                 except FrameTooLarge as error:
-                    raise PayloadError(error.summary(), index=sent.items) from error
+                    sent.uncarried = PayloadError(error.summary(), index=sent.items)
+                    raise sent.uncarried from error
                 sent.items += 1
                 budget -= len(body) + _ITEM_COST
                 if not more:
@@ -245,21 +251,35 @@ class ServedEndpoint:
                 await close()
 
 
+def _tell(home: HomeStream, dialect: Dialect, error: BaseException, *, uncarried: bool) -> None:
+    """Send the item that tells of a failure, in few words where many are more than the frontend takes."""
+    try:
+        home.write(dialect.failure(error, uncarried=uncarried), annotated=True)
+    except FrameTooLarge:
+        home.write(dialect.failure(error, uncarried=uncarried, most=SHORT_TEXT), annotated=True)
+
+
 def _is_ours(error: BaseException) -> bool:
     """Whether it was thrown into the handler from outside: we cancelled it, or somebody pressed Ctrl-C.
 
     Anything else is the handler's own failure, SystemExit too: one request must not end the worker.
     """
     if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
+        return _is_cancelled()
     return isinstance(error, KeyboardInterrupt)
 
 
-class _Sent:
-    """How many items went out, also when sending them was cut short."""
+def _is_cancelled() -> bool:
+    """Whether the request that this task answers was given up: killed, too late, or cut off at the end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
-    __slots__ = ("items",)
+
+class _Sent:
+    """How many items went out, also when sending them was cut short; and what kept the next one back."""
+
+    __slots__ = ("items", "uncarried")
 
     def __init__(self) -> None:
         self.items = 0
+        self.uncarried: PayloadError | None = None

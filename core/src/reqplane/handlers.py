@@ -82,23 +82,31 @@ async def _in_thread(
     context: Context,
 ) -> AsyncIterator[Any]:
     """Run a generator in a thread of its own, so that it may block."""
-    async with slots:
-        pump = _Pump(function(*_arguments(with_context, request, context)))
+    await slots.acquire()
+    try:
+        pump = _Pump(function(*_arguments(with_context, request, context)), slots.release)
         run = contextvars.copy_context().run
         # A daemon: a generator that blocks for ever must not keep the process from leaving.
         threading.Thread(target=run, args=(pump.run,), name="reqplane handler", daemon=True).start()
-        try:
-            while (item := await pump.next()) is not _END:
-                yield item
-        finally:
-            pump.leave()
+    except BaseException:
+        slots.release()
+        raise
+    try:
+        while (item := await pump.next()) is not _END:
+            yield item
+    finally:
+        pump.leave()
 
 
 class _Pump:
-    """Takes items out of a generator in one thread and hands them to the event loop, a few ahead."""
+    """Takes items out of a generator in one thread and hands them to the event loop, a few ahead.
 
-    def __init__(self, items: Generator[Any, None, Any]) -> None:
+    `ended` is called on the loop when the thread has ended, which may be long after nobody wants more.
+    """
+
+    def __init__(self, items: Generator[Any, None, Any], ended: Callable[[], None]) -> None:
         self._items = items
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._room = threading.Semaphore(_AHEAD)
         self._left = False
@@ -133,7 +141,10 @@ class _Pump:
     def run(self) -> None:
         """Until the generator ends, or nobody wants more."""
         try:
-            self._run()
+            try:
+                self._run()
+            finally:
+                self._loop.call_soon_threadsafe(self._ended)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise

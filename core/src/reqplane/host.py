@@ -54,6 +54,7 @@ class RuntimeHost:
         self.inflight = InflightBytes(limits.max_inflight_bytes)
         self._wants_reports: list[Callable[[int, Load], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.closed = False
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
         """Run `work` until it ends or the runtime closes."""
@@ -93,6 +94,7 @@ class RuntimeHost:
 
     async def aclose(self) -> None:
         """Cancel what still runs and wait for it."""
+        self.closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reqplane.errors import DiscoveryError
+from reqplane.errors import DiscoveryError, ReqplaneError
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy
 from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
@@ -88,20 +88,13 @@ class InstanceTable:
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
         self._listed = asyncio.Event()
-        self.closed = False
-        """Nobody follows any more: the runtime is closed."""
+        self._closed = False  # nobody follows any more
         self._changed: asyncio.Future[None] | None = None
 
     # ── following ──
 
     async def follow(self) -> None:
         """Keep the table up to date until cancelled; a watch that fails is started again."""
-        try:
-            await self._follow()
-        finally:
-            self.closed = True
-
-    async def _follow(self) -> None:
         while True:
             stale = {key: worker.instance for key, worker in self._workers.items()}
             self._unusable.clear()
@@ -120,32 +113,40 @@ class InstanceTable:
             await asyncio.sleep(_RETRY_PAUSE)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        added: list[Instance] = []
-        removed: list[Instance] = []
+        touched = [change.instance.incarnation for change in changes]
+        before = {incarnation: self._workers.get(incarnation) for incarnation in touched}
         for change in changes:
-            before = self._remove(change.instance.incarnation)
-            if before is not None:
-                removed.append(before)
-            if change.up and self._add(change.instance):
-                added.append(change.instance)
-        if added or removed:
+            self._remove(change.instance.incarnation)
+            if change.up:
+                self._add(change.instance)
+        # What has come of it all: one that came and went within a batch was never there.
+        moved = [(was, now) for key, was in before.items() if (now := self._workers.get(key)) is not was]
+        if moved:
+            added = [now.instance for _, now in moved if now is not None]
+            removed = [was.instance for was, _ in moved if was is not None]
             for policy in self._policies:
                 policy.changed(added, removed)
+        self._wake()
+
+    def close(self) -> None:
+        """Nobody follows any more: what waits or asks from here on gets ReqplaneError."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Those who wait look again."""
         self._listed.set()
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    def _remove(self, incarnation: int) -> Instance | None:
-        """Forget a worker; its instance if it could be reached."""
+    def _remove(self, incarnation: int) -> None:
         self._unusable.pop(incarnation, None)
         worker = self._workers.pop(incarnation, None)
-        if worker is None:
-            return None
-        if self._by_id.get(worker.instance.instance_id) is worker:
+        if worker is not None and self._by_id.get(worker.instance.instance_id) is worker:
             del self._by_id[worker.instance.instance_id]
-        return worker.instance
 
-    def _add(self, instance: Instance) -> bool:
+    def _add(self, instance: Instance) -> None:
+        """Take a worker up, or note why it can't be used."""
         planes = ",".join(instance.planes) or "an unknown plane"
         codec = self._codecs.get(instance.codec)
         routes = [route for one in self._transports if (route := _route(one, instance)) is not None]
@@ -155,14 +156,13 @@ class InstanceTable:
             self._unusable[instance.incarnation] = (
                 f"{why} with an address that can't be used" if ours else why
             )
-            return False
+            return
         if codec is None:
             why = f"on {planes} with the codec {instance.codec!r}, which is not installed here"
             self._unusable[instance.incarnation] = why
-            return False
+            return
         worker = Worker(instance, routes, codec)
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
-        return True
 
     def inform(self, policy: RouterPolicy) -> None:
         """Tell a policy who there is, and from now on who comes and goes."""
@@ -209,13 +209,21 @@ class InstanceTable:
         """What messages call the place that workers are looked for in."""
         return self._discovery.where or f"the {self._discovery.name} backend"
 
+    def check_open(self) -> None:
+        """ReqplaneError once the runtime is closed."""
+        if self._closed:
+            raise ReqplaneError("the runtime that this client belongs to is closed")
+
     async def listed(self) -> None:
         """Wait for the first listing."""
         await self._listed.wait()
+        self.check_open()
 
     async def wait_for_any(self) -> None:
         """Wait until some worker can be reached."""
+        self.check_open()
         while not self._workers:
             if self._changed is None or self._changed.done():
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
+            self.check_open()

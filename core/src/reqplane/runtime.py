@@ -12,7 +12,9 @@ from typing import Any
 
 from reqplane.client import Client
 from reqplane.endpoint import Answering
+from reqplane.errors import ReqplaneError
 from reqplane.escaping import escape_log
+from reqplane.guarded import guarded
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
@@ -77,7 +79,7 @@ class DistributedRuntime:
         self._transports = transports
         self._signals = signals
         self._codecs: dict[str, PayloadCodec] = {
-            name: plugins.make(cls, cls) for name, cls in plugins.codecs.items()
+            name: guarded(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
         self._observers = plugins.observers(host.env)
         self._answering = Answering(
@@ -149,6 +151,8 @@ class DistributedRuntime:
 
     async def client(self, endpoint: EndpointId, router_mode: str | None = None) -> Client:
         """See `Endpoint.client`."""
+        if self._host.closed:
+            raise ReqplaneError("this runtime is closed")
         mode = router_mode or self.settings.router_mode
         self.plugins.policy(mode)
         await self._response.listen()
@@ -176,7 +180,8 @@ class DistributedRuntime:
             transports = list(self._transports.values())
             table = InstanceTable(endpoint, self._discovery, transports, self._codecs)
             self._tables[endpoint] = table
-            self._host.spawn(table.follow(), f"follows {endpoint}")
+            following = self._host.spawn(table.follow(), f"follows {endpoint}")
+            following.add_done_callback(lambda _: table.close())
         return table
 
     def _calling(self) -> Calling:

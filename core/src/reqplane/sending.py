@@ -146,8 +146,7 @@ class Sending:
 
     async def _pick(self) -> Worker:
         client, table = self._client, self._client.table
-        if table.closed:
-            raise ReqplaneError("the runtime that this client belongs to is closed")
+        table.check_open()
         worker = None
         if self._policy is not None:
             request = Request(self._request, self._context.headers)
@@ -198,7 +197,7 @@ class Sending:
             try:
                 return await self._send(worker, route)
             except CannotConnect as error:
-                if index == last:
+                if index == last or self._stopped:
                     raise
                 log.info("request %s tries the next plane: %s", self._context.id, error)
         raise AssertionError("a worker has at least one route")
@@ -216,6 +215,8 @@ class Sending:
             ack = asyncio.ensure_future(route.transport.send(route.target, frame, headers, self._deadline))
             await self._first_of(ack, pending)
             if not pending.opened.done():
+                if ack.cancelled():  # by the plane: a CancelledError would look as if the caller were meant
+                    raise DeliveryUnknown("connection_lost", f"the plane {route.plane} gave the request up")
                 ack.result()
         except BaseException as error:
             self._abandon(pending, ack)

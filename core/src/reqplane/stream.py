@@ -60,9 +60,11 @@ class Stream:
         "_follows",
         "_held",
         "_idle_since",
+        "_left_early",
         "_loop",
         "_pending",
         "_policy",
+        "_reading",
         "_reason",
         "_route",
         "_sending",
@@ -97,6 +99,8 @@ class Stream:
         self._state: _State = "new"
         self._held = False
         self._stopping = False
+        self._reading = False
+        self._left_early = False
         self._error: BaseException | None = None
         self._reason: DeadlineExceeded | DeliveryUnknown | StreamBroken | None = None  # why we closed it
         self._follower: Callable[[Control], None] | None = None
@@ -133,6 +137,8 @@ class Stream:
         self._held = True
         if self._state == "new":
             yield from self._start().__await__()
+        elif self._state == "open":
+            self._check_sent()
         return self
 
     def __aiter__(self) -> AsyncGenerator[Any, None]:
@@ -179,12 +185,13 @@ class Stream:
         except BaseException as error:
             if isinstance(error, ReqplaneError):
                 self._locate(error)
+            self._left_early = True
             self._finish(error, "left")
             raise
         finally:
             self._sending = None
         if delivered is None:
-            self._finish(None, "left")
+            self._finish(None, "done")  # it was stopped, or killed, before anybody had it
             return
         self._worker, self._route, self._pending = delivered.worker, delivered.route, delivered.pending
         self._await_home(delivered.pending)
@@ -200,8 +207,8 @@ class Stream:
             self._arm(min(self._deadline, self._loop.time() + limit))
             pending.opened.add_done_callback(_weakly(self, Stream._called_home))
 
-    def _called_home(self, _: object) -> None:
-        if self._state == "open":
+    def _called_home(self, opened: asyncio.Future[None]) -> None:
+        if self._state == "open" and not opened.cancelled():
             self._arm_open()
 
     def _arm_open(self) -> None:
@@ -252,13 +259,13 @@ class Stream:
     async def _items(self) -> AsyncGenerator[Any, None]:
         if self._state == "new":
             await self._start()
-        elif self._error is not None:
-            raise self._error  # a stream that failed does not look complete the second time either
-        if self._worker is None:
+        else:
+            self._check_readable()
+        if self._worker is None or self._state == "over":
             return
         decode = self._decoder(self._worker)
         try:
-            while self._state == "open":
+            while True:
                 for part in self._batch:
                     kind = type(part)
                     if kind is bytes or kind is bytearray:
@@ -270,17 +277,37 @@ class Stream:
                         yield value
                     elif (item := self._rare(part)) is not _NOTHING:
                         yield item
-                if self._state == "open":
-                    await self._receive()
+                if self._state != "open":
+                    return
+                await self._receive()  # if another task closes the stream meanwhile, the batch says so
         except BaseException as error:
             self._left(error)
             raise
 
+    def _check_readable(self) -> None:
+        """An answer that did not come whole does not look complete the second time either."""
+        if self._error is not None:
+            raise self._error
+        if self._left_early:
+            raise ReqplaneError(
+                f"the call {self.request_id} was left before its answer was whole, and ended by that; await "
+                f"the stream first to read it in several loops"
+            )
+        if self._state == "open":
+            self._check_sent()
+
+    def _check_sent(self) -> None:
+        if self._sending is not None:
+            raise RuntimeError("another task has not finished sending this call")
+
     def _left(self, error: BaseException) -> None:
-        """The loop over the items ends by an error of ours, or because its body is left."""
+        """The loop over the items ends by an error, or because its body is left."""
         if isinstance(error, ReqplaneError):
-            self._finish(self._locate(error), "failed")
+            self._locate(error)
+        if isinstance(error, Exception):
+            self._finish(error, "failed")
         elif not self._held:
+            self._left_early = True
             self._finish(None, "left")
 
     async def _receive(self) -> None:
@@ -288,10 +315,16 @@ class Stream:
         pending, worker = self._pending, self._worker
         assert pending is not None
         assert worker is not None
-        if self._client.calling.idle_timeout is None:
-            parts = await pending.receive()
-        else:
-            parts = await self._receive_or_idle(pending)
+        if self._reading:
+            raise RuntimeError("another task is reading this stream")
+        self._reading = True
+        try:
+            if self._client.calling.idle_timeout is None:
+                parts = await pending.receive()
+            else:
+                parts = await self._receive_or_idle(pending)
+        finally:
+            self._reading = False
         if not pending.enveloped:
             self._batch = iter(parts)
             return

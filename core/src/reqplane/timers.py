@@ -47,9 +47,10 @@ class TimerWheel:
 
     def at(self, when: float, fire: Callable[[], None]) -> WheelTimer:
         """Call `fire` at `when` on the loop's clock or up to two ticks later; never, if that is infinite."""
-        if when == math.inf:
+        ticks = when / TICK
+        if ticks == math.inf:
             return WheelTimer(set(), fire)
-        slot = int(when / TICK) + 1
+        slot = int(ticks) + 1
         bucket = self._buckets.get(slot)
         if bucket is None:
             bucket = self._buckets[slot] = set()

@@ -14,7 +14,7 @@ from reqplane.errors import HandlerFailed, PayloadError, WireError
 from reqplane.model import Annotated, Broken, Control, End, Prologue
 from reqplane.wire import response
 from reqplane.wire.dialect import Dialect, EnvelopedDialect, Fields
-from reqplane.wire.failure import error_fields, error_from
+from reqplane.wire.failure import SHORT_TEXT, error_fields, error_from
 
 ITEMS = ("prologue", "item, json", "error item, Dynamo 0.7.1", "end, json", "sentinel")
 
@@ -107,11 +107,13 @@ def test_only_the_end_marker_makes_an_enveloped_answer_whole() -> None:
         assert dialect.read([end, after]) == [End()]
 
 
-def test_what_is_no_envelope_is_a_wire_error() -> None:
+def test_what_is_no_envelope_breaks_the_stream_after_the_items_before_it() -> None:
     dialect = EnvelopedDialect("json", JsonCodec())
     for junk in (b"1", b"[]", b"{}", b'{"complete_final":1}', b'{"data":1,"complete_final":false}'):
-        with pytest.raises(WireError):
-            dialect.read([junk])
+        good, broken = dialect.read([dialect.item(0), junk, dialect.item(1)])
+        assert isinstance(good, Fields)
+        assert isinstance(broken, Broken)
+        assert "envelope" in broken.reason
 
 
 def test_a_codec_without_envelope_needs_a_shared_connection() -> None:
@@ -151,9 +153,16 @@ def test_failures_of_any_text_can_be_carried(codec) -> None:
 
 
 def test_an_item_that_could_not_be_encoded_keeps_its_index() -> None:
-    error = error_from(error_fields(PayloadError("too large an integer", index=4)), 4)
+    error = error_from(error_fields(PayloadError("too large an integer", index=4), uncarried=True), 4)
     assert isinstance(error, PayloadError)
     assert error.index == 4
+
+
+@pytest.mark.parametrize("text", ["ä", "\x00", "\ud800", "\U0001f600", "\\"])
+@pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
+def test_in_few_words_a_failure_fits_into_the_smallest_frame_limit(codec, text: str) -> None:
+    for error in (ValueError(text * 2000), PayloadError(text * 2000, index=1)):
+        assert len(Dialect(codec.name, codec).failure(error, uncarried=True, most=SHORT_TEXT)) < 4096
 
 
 @given(

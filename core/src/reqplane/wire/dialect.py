@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from reqplane.errors import PayloadError, WireError
 from reqplane.model import Annotated, Body, Broken, End, Part
-from reqplane.wire.failure import error_fields, error_text
+from reqplane.wire.failure import MAX_TEXT, error_fields, error_text
 from reqplane.wire.response import ENVELOPES, Envelope, unwrap
 
 
@@ -49,15 +49,12 @@ class Dialect:
         """An item with more than data."""
         return self.encode(dict(members))
 
-    def failure(self, error: BaseException, *, uncarried: bool = False) -> bytes:
-        """The item that tells of a handler's exception, whatever it holds.
-
-        `uncarried`: the request itself could not be decoded.
-        """
+    def failure(self, error: BaseException, *, uncarried: bool = False, most: int = MAX_TEXT) -> bytes:
+        """The item that tells of a handler's exception, whatever it holds; see `error_fields`."""
         try:
-            return self.annotated(error_fields(error, uncarried=uncarried))
+            return self.annotated(error_fields(error, uncarried=uncarried, most=most))
         except PayloadError:
-            return self.annotated({"event": "error", "comment": [error_text(error)]})
+            return self.annotated({"event": "error", "comment": [error_text(error, most)]})
 
     def end(self, report: bytes) -> bytes:
         """What goes into the stream's end: the worker's load report, where there is room for it."""
@@ -100,7 +97,10 @@ class EnvelopedDialect(Dialect):
         return self._envelope.final
 
     def read(self, parts: list[Part]) -> list[Part | Fields]:
-        """The end marker is the end: what comes after it is left out, and without it nothing is whole."""
+        """The end marker is the end: what comes after it is left out, and without it nothing is whole.
+
+        What is no envelope breaks the stream, after the items before it.
+        """
         read: list[Part | Fields] = []
         for part in parts:
             if isinstance(part, End):
@@ -113,6 +113,8 @@ class EnvelopedDialect(Dialect):
                 members, final = unwrap(self.decode(part))
             except PayloadError:  # the items before it come first; then it is decoded as a plain one, in vain
                 return [*read, part]
+            except WireError as error:
+                return [*read, Broken(error.problem)]
             if members is not None:
                 read.append(Fields(members))
             if final:

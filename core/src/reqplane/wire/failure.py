@@ -18,13 +18,18 @@ from typing import Any, cast
 
 from reqplane.errors import HandlerFailed, PayloadError, ReqplaneError
 
-_MAX_TEXT = 1000
-"""Characters: the text stands three times in an error item, which must fit into the smallest frame limit."""
+MAX_TEXT = 1000
+"""Characters of an error's text, which stands three times in an error item."""
+SHORT_TEXT = 100
+"""The same where that is too much: so many fit into the smallest frame limit in any script and codec."""
 
 
-def error_fields(error: BaseException, *, uncarried: bool = False) -> dict[str, Any]:
-    """The annotated value that tells a caller of `error`; `uncarried`: the request can't be decoded."""
-    text = error_text(error)
+def error_fields(error: BaseException, *, uncarried: bool = False, most: int = MAX_TEXT) -> dict[str, Any]:
+    """The annotated value that tells a caller of `error`, in texts of at most `most` characters.
+
+    `uncarried`: it is the PayloadError of the request or of an item of this answer.
+    """
+    text = error_text(error, most)
     mine = isinstance(error, ValueError)
     detail: dict[str, Any] = {
         "error_type": {"Backend": "InvalidArgument" if mine else "Unknown"},
@@ -33,19 +38,23 @@ def error_fields(error: BaseException, *, uncarried: bool = False) -> dict[str, 
         "message": text,
         "diagnostic": text,
     }
-    if isinstance(error, PayloadError) and (uncarried or error.index is not None):
+    if uncarried and isinstance(error, PayloadError):
         detail["payload_index"] = error.index
-        detail["message"] = error.problem
+        detail["message"] = _carriable(error.problem, most)
     return {"event": "error", "comment": [text], "error": detail}
 
 
-def error_text(error: BaseException) -> str:
-    """`Type: text`, at most 1000 characters, and always something that every codec can carry."""
+def error_text(error: BaseException, most: int = MAX_TEXT) -> str:
+    """`Type: text`, at most `most` characters, and always something that every codec can carry."""
     try:
-        text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
+        text = f"{type(error).__name__}: {error}"
     except Exception:  # its own text fails
         text = f"{type(error).__name__}: (its text can't be shown)"
-    return text.encode(errors="backslashreplace").decode()
+    return _carriable(text, most)
+
+
+def _carriable(text: str, most: int) -> str:
+    return text[:most].encode(errors="backslashreplace").decode()
 
 
 def is_error(fields: Mapping[str, Any]) -> bool:

@@ -82,7 +82,7 @@ class HeadTemplate:
         between, last = self._third
         tail = ""
         if timeout is not None:
-            tail = f',"timeout_ms":{max(int(timeout * 1000), 1)}'
+            tail = f',"timeout_ms":{int(min(max(timeout * 1000, 1), _MAX_TIMEOUT_MS))}'
         if headers:
             tail += f',"headers":{_dump(dict(headers))}'
         text = f"{self._first}{once}{self._second}{info.subject}{between}{twice}{last}{tail}}}"
