@@ -160,6 +160,11 @@ class Http2(H2Protocol):
         tree._maximum_streams = _TREE_STREAMS
         self._credit = CREDIT
 
+    @property
+    def owes(self) -> bool:
+        """Whether the peer's windows hold an answer back."""
+        return any(answer.buffer for answer in self.stream_buffers.values())
+
     async def go_away(self, why: ErrorCodes = ErrorCodes.NO_ERROR, last_stream: int | None = 0) -> None:
         """Tell the peer that the connection ends; streams above the last one were not looked at."""
         with suppress(ProtocolError):
