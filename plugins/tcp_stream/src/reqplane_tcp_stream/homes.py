@@ -116,6 +116,7 @@ class HomeConnections:
         for task in dialling:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)
+        self._dialler.close()
         await close_all([*self._all, *self._singles], "this process is leaving")
 
 
