@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from reqplane.settings import is_wildcard, reachable_host
+from reqplane.errors import SettingsError
+from reqplane.settings import Settings, is_wildcard, load, reachable_host
 
 WILDCARDS = [
     "0.0.0.0",
@@ -32,3 +33,9 @@ def test_every_spelling_of_a_wildcard(host: str) -> None:
 def test_what_is_no_wildcard(host: str) -> None:
     assert not is_wildcard(host)
     assert reachable_host(f"[{host}]" if ":" in host else host) == host
+
+
+@pytest.mark.parametrize("window", ["1023", "1073741825", "8589934592", "-1", "many"])
+def test_a_window_that_a_credit_cannot_carry(window: str) -> None:
+    with pytest.raises(SettingsError, match=r"DYN_STREAM_WINDOW_BYTES.* from 1024 to 1073741824"):
+        load(Settings, {"DYN_STREAM_WINDOW_BYTES": window})

@@ -265,6 +265,31 @@ async def test_nobody_there_is_cannot_connect_for_each(transport: OpenTransport)
     assert all(type(one) is CannotConnect for one in results)
 
 
+async def test_without_a_connection_nothing_was_sent_and_nothing_is_sent_later(
+    worker: StartWorker, transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame whose time is up may go to another worker, so the POST that it waited in must not carry it."""
+    here, frontend = await worker(), await transport()
+    loop, gate = asyncio.get_running_loop(), asyncio.Event()
+    connect = loop.create_connection
+
+    async def held_back(*arguments: Any) -> Any:
+        await gate.wait()
+        return await connect(*arguments)
+
+    monkeypatch.setattr(loop, "create_connection", held_back)
+    target = target_of(here.url, frontend)
+    first = [frontend.send(target, frame(), {}, soon(0.02)) for _ in range(2)]
+    hasty = [frontend.send(target, frame(b"hasty"), {}, soon(0.1)) for _ in range(4)]
+    patient = [frontend.send(target, frame(b"%d" % n), {}, NEVER) for n in range(3)]
+    results = await asyncio.gather(*first, *hasty, return_exceptions=True)
+    assert [type(one) for one in results] == [CannotConnect] * 6
+    assert "no connection before the call's deadline" in str(results[-1])
+    gate.set()
+    await asyncio.gather(*patient)
+    assert sorted(here.bodies()) == [b"0", b"1", b"2"]
+
+
 async def test_a_lost_connection_is_unknown_for_what_was_sent(transport: OpenTransport) -> None:
     def script(peer: ScriptedPeer, event: Any) -> None:
         if isinstance(event, h2.events.StreamEnded) and event.stream_id == 5:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import reqplane_http.body
+from hyperframe.frame import GoAwayFrame
 from reqplane.errors import (
     NotAllowed,
     RequestRefused,
@@ -21,6 +22,7 @@ from reqplane.errors import (
 )
 
 from .conftest import PATH, StartWorker, Worker, frame
+from .hostile import Raw2
 
 
 @pytest.fixture
@@ -308,6 +310,19 @@ async def test_a_caller_that_leaves_in_the_middle_of_a_body(worker: StartWorker)
     body = frame().join()
     assert b" 202 " in await exchange(here, post_of(len(body), "connection: close") + body)
     assert here.bodies() == [b"hello"]
+
+
+async def test_a_caller_that_goes_away_still_gets_its_answers(worker: StartWorker) -> None:
+    """By GOAWAY it only says that it will ask no more."""
+    here = await worker()
+    async with Raw2(here.port) as peer:
+        stream = peer.ask()
+        peer.h2.send_data(stream, frame().join(), end_stream=True)
+        await peer.send(peer.h2.data_to_send() + GoAwayFrame(0).serialize())
+        assert (await peer.answered(stream)).status == 202
+        await peer.send(GoAwayFrame(0).serialize())
+        assert await peer.ended() is None
+    assert len(here.got) == 1
 
 
 async def test_raw_junk_instead_of_http(worker: StartWorker) -> None:

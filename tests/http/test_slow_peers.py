@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, suppress
 
+import h2.events
 import h2.settings
 import pytest
 import reqplane_http.body
+import reqplane_http.server
 from reqplane.errors import WorkerBusy
 from reqplane_http import inbound
 from reqplane_http.server import HttpServer
 
-from .conftest import StartVictim, Worker
+from .conftest import StartVictim, StartWorker, Worker
 from .hostile import BODY, Raw, Raw2, post, under_way
 from .scripted import until
 
@@ -145,6 +147,30 @@ async def test_an_answer_that_is_not_taken_ends_its_stream(
             assert (await peer.answered(stream)).status == 0
         here.refuse = None
         assert (await peer.post()).status == 202
+
+
+async def test_an_answer_that_is_not_taken_does_not_hold_a_drain_up(
+    worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is its sender told that the request was not looked at, when the worker closes."""
+    monkeypatch.setattr(reqplane_http.server, "_CLOSE_LIMIT", 0.2)
+    here = await worker()
+    async with Raw2(here.port) as peer, Raw2(here.port) as other:
+        peer.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        await peer.flush()
+        peer.h2.send_data(peer.ask(), b"junk", end_stream=True)
+        await peer.flush()
+        await until(lambda: under_way(here.transport) == 1)
+        other.ask()
+        await other.flush()
+        await until(lambda: under_way(here.transport) == 2)
+        async with asyncio.timeout(5):
+            await here.listener.drain()
+            await here.listener.close()
+        for who, last in ((peer, 1), (other, 0)):
+            await who.ended()
+            told = [one for one in who.events if isinstance(one, h2.events.ConnectionTerminated)]
+            assert told[0].last_stream_id == last
 
 
 async def test_a_peer_that_leaves_without_taking_its_answer(victim: StartVictim) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -302,3 +304,29 @@ async def test_many_streams_to_one_frontend_are_one_target(transport: OpenTransp
     calls = [worker.call_home(frontend.single(), lambda control: None) for _ in range(150)]
     await asyncio.gather(*calls)
     assert len(worker._homes._singles) == 150
+
+
+async def test_slow_lookups_do_not_take_the_threads_of_handlers(
+    transport: OpenTransport, monkeypatch: pytest.MonkeyPatch
+):
+    worker = await transport()
+    system, asked, answered = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def slow(host: Any, *rest: Any, **more: Any) -> Any:
+        if not str(host).endswith(".example"):
+            return system(host, *rest, **more)
+        if not more.get("flags"):
+            asked.set()
+            answered.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    infos = [ConnectionInfo(f"frontend{n}.example:9000", "x", "r") for n in range(64)]
+    calls = [asyncio.create_task(worker.call_home(info, lambda control: None)) for info in infos]
+    await until(asked.is_set)
+    try:
+        async with asyncio.timeout(2):
+            await asyncio.to_thread(time.monotonic)
+    finally:
+        answered.set()
+    assert all(isinstance(one, CannotConnect) for one in await asyncio.gather(*calls, return_exceptions=True))

@@ -10,13 +10,14 @@ import pytest
 import reqplane_tcp_stream.arrival
 import reqplane_tcp_stream.transport
 from reqplane.errors import CannotConnect
+from reqplane.interfaces import HomeStream
 from reqplane.model import Control, End, SharedOffer
 from reqplane.wire import shared
 from reqplane.wire.frame import Frame
 from reqplane_tcp_stream.transport import TcpStreamTransport
 
 from .conftest import HERE, OpenPair, OpenTransport, Pair, host_of, opened, until
-from .scripted import RawFrontend, RawWorker, frame, subject_of
+from .scripted import Raw, RawFrontend, RawWorker, frame, subject_of
 
 OTHER = "0" * 32
 
@@ -74,6 +75,36 @@ async def test_two_processes_behind_one_address_are_two_connections(transport: O
         await second
         assert (await one.next())[:2] == (shared.OPEN, 1)
         assert (await another.next())[:2] == (shared.OPEN, 1)
+
+
+async def test_the_connection_without_a_stream_for_longest_makes_room(transport: OpenTransport):
+    """Anybody may send requests that each lead to another process, and hold the connections open."""
+    worker = await transport()
+    worker._homes._most = 3
+    homes: list[HomeStream] = []
+    async with RawFrontend.listening() as frontend:
+
+        async def call(process: int) -> Raw:
+            frontend.process = f"{process:032x}"
+            task = asyncio.create_task(worker.call_home(frontend.info(), lambda control: None))
+            peer = await frontend.welcome()
+            homes.append(await task)
+            return peer
+
+        peers = [await call(process) for process in range(3)]
+        frontend.process = f"{3:032x}"
+        with pytest.raises(CannotConnect, match="answers to 3 other frontends"):
+            await worker.call_home(frontend.info(), lambda control: None)
+        homes[1].end()
+        await call(3)
+        assert [kind for kind, _, _ in await peers[1].closed()] == [shared.OPEN, shared.END, shared.BYE]
+        homes[0].end()
+        homes[2].end()
+        frontend.process = f"{0:032x}"
+        (await worker.call_home(frontend.info(), lambda control: None)).end()
+        await call(4)
+        assert (await peers[2].closed())[-1][0] == shared.BYE
+        assert len(worker._homes._all) == 3
 
 
 # ── before the opening is complete ──

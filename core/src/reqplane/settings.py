@@ -136,6 +136,17 @@ def at_least(smallest: int) -> Callable[[str], int]:
     return parse
 
 
+def between(smallest: int, largest: int) -> Callable[[str], int]:
+    """A whole number, not outside of these two."""
+
+    def parse(raw: str) -> int:
+        if not (raw.isascii() and raw.isdigit() and smallest <= int(raw) <= largest):
+            raise ValueError(f"wanted a whole number from {smallest} to {largest}")
+        return int(raw)
+
+    return parse
+
+
 def one_of(*allowed: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         if raw not in allowed:
@@ -198,7 +209,11 @@ class Settings:
     )
     call_home_timeout: float = setting("DYN_CALL_HOME_TIMEOUT", default=5.0, parse=seconds)
     stream_idle_timeout: float | None = setting("DYN_STREAM_IDLE_TIMEOUT", default=None, parse=seconds_or_off)
-    stream_window_bytes: int = setting("DYN_STREAM_WINDOW_BYTES", default=262_144, parse=at_least(1024))
+    stream_window_bytes: int = setting(
+        "DYN_STREAM_WINDOW_BYTES",
+        default=262_144,
+        parse=between(1024, 2**30),  # a CREDIT has 32 bits for it and an item
+    )
     heartbeat_ms: int = setting("DYN_HEARTBEAT_MS", default=1000, parse=at_least(50))
     stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", default=30.0, parse=seconds)
     drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", default=30.0, parse=seconds)

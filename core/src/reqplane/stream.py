@@ -244,7 +244,8 @@ class Stream:
             self._reason = DeliveryUnknown(
                 "never_called_home",
                 f"the worker acknowledged, but did not connect to {pending.info.address} within {limit:g} s "
-                f"(DYN_CALL_HOME_TIMEOUT); workers must be able to reach that address and port",
+                f"(DYN_CALL_HOME_TIMEOUT): it died, or can't reach that address and port, or its "
+                f"DYN_RESPONSE_ALLOW forbids it",
             )
         elif self._idle_since is not None:
             limit = self._loop.time() - self._idle_since

@@ -54,10 +54,13 @@ class Connections:
         """Tell every HTTP/2 peer that nothing it has no answer to was looked at, or ever will be.
 
         All answers are on the wire before, so the last stream can be 0, and the senders of all other
-        requests know that they may send them elsewhere.
+        requests know that they may send them elsewhere.  Only a peer that does not take an answer must not
+        hear that: what it asked may run.
         """
         protocols = [connection.http2 for connection in self.open]
-        await asyncio.gather(*(protocol.go_away() for protocol in protocols if protocol is not None))
+        await asyncio.gather(
+            *(one.go_away(last_stream=None if one.owes else 0) for one in protocols if one is not None)
+        )
 
     def finish(self) -> None:
         """Close what is idle; the others close when they have answered."""

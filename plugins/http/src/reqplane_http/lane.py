@@ -39,7 +39,7 @@ class Waiting(asyncio.Future[None]):
         self.size = len(frame)
         self.address = address
         self.limit = limit
-        self.sent = False
+        self.post: Exchange | None = None  # what carries it; None: it waits
         self.until = 0.0
         self.timer: Timer | None = None
 
@@ -68,12 +68,19 @@ class Waiting(asyncio.Future[None]):
 
     def expire(self) -> None:
         """The time is up."""
-        if self.sent:
+        post = self.post
+        if post is None:
+            self._unsent(f"it did not answer the frames before this one {self.limit}")
+        elif post.stream:
             why = f"no ack from {self.address} {self.limit}"
             self.fail(DeliveryUnknown("timed_out", why, transport="http", address=self.address))
         else:
-            why = f"it did not answer the frames before this one {self.limit}"
-            self.fail(CannotConnect(why, transport="http", address=self.address))
+            self._unsent(f"no {post.lacks} {self.limit}")
+            if isinstance(post, Batch):
+                post.dissolve()
+
+    def _unsent(self, why: str) -> None:
+        self.fail(CannotConnect(why, transport="http", address=self.address))
 
 
 class Batch(Exchange):
@@ -81,13 +88,21 @@ class Batch(Exchange):
 
     keep = batch.MOST_BYTES
 
-    def __init__(self, address: str, block: bytes, frames: list[Waiting]) -> None:
+    def __init__(
+        self, address: str, block: bytes, frames: list[Waiting], put_back: Callable[[list[Waiting]], None]
+    ) -> None:
         pieces: list[Any] = []
         for one in frames:
             pieces += batch.pack(one.frame, one.headers)
-            one.sent = True
+            one.post = self
         super().__init__(address, block, [b"".join(pieces)])
         self._frames = frames
+        self._put_back = put_back
+
+    def dissolve(self) -> None:
+        """Nothing is sent yet, and one of the frames must not be any more: the others gather anew."""
+        if self.cancel():
+            self._put_back([frame for frame in self._frames if not frame.done()])
 
     def settle(self) -> None:
         if self.status != 200 or self.left:
@@ -165,7 +180,7 @@ class Lane:
         if len(frames) == 1:
             self._join(frames[0])
         elif frames:
-            exchange = Batch(self._address, self._block, frames)
+            exchange = Batch(self._address, self._block, frames, self._put_back)
             self._under_way += 1
             exchange.add_done_callback(self._done)
             exchange.limit = frames[0].limit
@@ -186,10 +201,14 @@ class Lane:
                 room -= size
         return frames
 
+    def _put_back(self, frames: list[Waiting]) -> None:
+        """It is their turn again."""
+        self._waiting.extendleft(reversed(frames))
+
     def _join(self, waiting: Waiting) -> None:
         """A lone frame is an ordinary POST; its fate is that of the one who waits."""
-        waiting.sent = True
         exchange = self._alone(waiting.frame, waiting.headers, waiting.until, waiting.limit)
+        waiting.post = exchange
 
         def tell(_: asyncio.Future[Any]) -> None:
             error = None if exchange.cancelled() else exchange.exception()

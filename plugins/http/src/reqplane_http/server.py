@@ -164,7 +164,7 @@ class HttpListener(Listener):
 
     async def drain(self) -> None:
         self._route.draining = True
-        await self._route.quiet()
+        await _within_limit(self._route.quiet())
 
     async def close(self) -> None:
         await self._server.leave(self._route)

@@ -19,6 +19,7 @@ from typing import Any, cast
 import h11
 from h2.errors import ErrorCodes
 from h2.events import (
+    ConnectionTerminated,
     DataReceived,
     RemoteSettingsChanged,
     RequestReceived,
@@ -32,6 +33,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError, H11Protocol
+from hyperframe.frame import GoAwayFrame
 
 from reqplane_http.head import MOST_HEAD_BYTES
 from reqplane_http.responses import shown
@@ -156,9 +158,15 @@ class Http2(H2Protocol):
         super().__init__(*arguments)
         self.streams = _Streams()
         h2, tree = cast("Any", self.connection), cast("Any", self.priority)
+        h2._frame_dispatch_table[GoAwayFrame] = _take_goaway
         h2._closed_streams = SizeLimitDict(size_limit=_CLOSED_STREAMS)
         tree._maximum_streams = _TREE_STREAMS
         self._credit = CREDIT
+
+    @property
+    def owes(self) -> bool:
+        """Whether the peer's windows hold an answer back."""
+        return any(answer.buffer for answer in self.stream_buffers.values())
 
     async def go_away(self, why: ErrorCodes = ErrorCodes.NO_ERROR, last_stream: int | None = 0) -> None:
         """Tell the peer that the connection ends; streams above the last one were not looked at."""
@@ -187,9 +195,10 @@ class Http2(H2Protocol):
         if self._credit < 0:
             await self._refuse(ErrorCodes.ENHANCE_YOUR_CALM)
         else:
-            await super()._handle_events(events)
+            others = [event for event in events if not isinstance(event, ConnectionTerminated)]
+            await super()._handle_events(others)
             if not self.streams:  # a stream that was reset tells nobody that it has gone
-                await self.send(Updated(idle=True))
+                await self.send(Updated(idle=True) if len(others) == len(events) else Closed())
 
     @staticmethod
     def _cost(event: object) -> int:
@@ -216,6 +225,11 @@ class Http2(H2Protocol):
             self.connection.reset_stream(request.stream_id, ErrorCodes.PROTOCOL_ERROR)
 
     async def _priority_updated(self, event: Any) -> None: ...
+
+
+def _take_goaway(_: GoAwayFrame) -> tuple[list[Any], list[Any]]:
+    """A peer that leaves still waits for the answers to what it has asked; h2 would give it none."""
+    return [], [ConnectionTerminated()]
 
 
 def _begins_too_large(data: bytearray, most: int) -> bool:

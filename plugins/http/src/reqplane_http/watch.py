@@ -9,8 +9,8 @@ from reqplane.interfaces import Timer, Timers
 from reqplane_http.connection import Connection
 from reqplane_http.settings import HttpSettings
 
-_MOST_IDLE_SECONDS = 60.0
-"""A worker closes a connection that was idle for 75 s, and a request that meets the closing may be lost.
+MOST_IDLE_SECONDS = 50.0
+"""A worker closes a connection that was silent for 60 s, and a request that meets the closing may be lost.
 So we close first, also where DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS would allow more."""
 
 
@@ -21,7 +21,7 @@ class Watch:
         self._connection = connection
         self._timers = timers
         self._settings = settings
-        self._idle_limit = min(settings.pool_idle_timeout, _MOST_IDLE_SECONDS)
+        self._idle_limit = min(settings.pool_idle_timeout, MOST_IDLE_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._pinged = False
         self._timer: Timer | None = None

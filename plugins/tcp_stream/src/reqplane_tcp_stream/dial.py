@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from reqplane.sockets import split_address
@@ -21,6 +23,8 @@ CONNECT_TIME = 5.0
 """Seconds for name, TCP connection and the frontend's answer, together."""
 _MAX_UNPROVEN = 64
 """Frontends that are being tried at a time: forged requests must not make a worker a port scanner."""
+_LOOKUPS = 8
+"""Names looked up at a time, in threads of their own: forged ones must not take those of handlers."""
 
 
 class Dialler:
@@ -29,6 +33,11 @@ class Dialler:
     def __init__(self, allowed: tuple[Network, ...] | None) -> None:
         self._allowed = allowed
         self._tried: Counter[Key] = Counter()
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "reqplane-lookup")
+
+    def close(self) -> None:
+        """Look up no more names."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def dial(self, key: Key, connection: Connection, proof: Awaitable[None] | None = None) -> None:
         """Connect and wait for `proof`; otherwise the connection is given up.
@@ -68,7 +77,7 @@ class Dialler:
         """
         name, port = split_address(address)
         loop = asyncio.get_running_loop()
-        hosts = await _look_up(name, port)
+        hosts = await self._look_up(name, port)
         problems = [why_not(host, port, self._allowed) for host in hosts]
         allowed = [host for host, problem in zip(hosts, problems, strict=True) if problem is None]
         failure: OSError = PermissionError(
@@ -83,15 +92,14 @@ class Dialler:
                 return
         raise failure
 
-
-async def _look_up(name: str, port: int) -> list[str]:
-    """A name's numeric addresses, as the system orders them; one that is numeric needs no thread."""
-    try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(_numeric(sockaddr) for *_, sockaddr in found))
+    async def _look_up(self, name: str, port: int) -> list[str]:
+        """A name's numeric addresses, as the system orders them; one that is numeric needs no thread."""
+        look_up = functools.partial(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
+        try:
+            found = look_up(flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
+        return list(dict.fromkeys(_numeric(sockaddr) for *_, sockaddr in found))
 
 
 def _numeric(sockaddr: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from reqplane_tcp_stream.worker import WorkerConnection
 
 T = TypeVar("T")
 
+_MOST_CONNECTIONS = 1000
+"""Shared connections.  Anybody may send a request that makes one more, and hold it open."""
+
 
 class HomeConnections:
     """One connection for each process of a frontend, or one for each stream where it knows no other form."""
@@ -26,6 +30,7 @@ class HomeConnections:
     def __init__(self, host: Host, dialler: Dialler) -> None:
         self._host = host
         self._dialler = dialler
+        self._most = _most_connections()
         self._current: dict[Key, WorkerConnection] = {}  # where new streams go
         self._all: set[WorkerConnection] = set()  # those that take no new streams too
         self._singles: set[SingleHomeStream] = set()
@@ -60,12 +65,28 @@ class HomeConnections:
         return connection
 
     async def _dial(self, key: Key) -> WorkerConnection:
+        self._make_room()
         connection = WorkerConnection(self._host, key, self._gone)
         await self._dialler.dial(key, connection, connection.welcomed)
         if not connection.lost:
             self._all.add(connection)
             self._current[key] = connection
         return connection
+
+    def _make_room(self) -> None:
+        """Close the connection that has been without a stream for longest, if there are too many.
+
+        Its frontend loses nothing: its next request makes another.
+        """
+        if len(self._all) < self._most:
+            return
+        idle = min((one for one in self._all if one.idle), key=lambda one: one.last_used, default=None)
+        if idle is None:
+            raise ConnectionError(
+                f"answers to {self._most} other frontends are under way; a higher limit of open files "
+                f"(ulimit -n) allows more"
+            )
+        idle.hang_up("others need its place")
 
     def _gone(self, connection: WorkerConnection) -> None:
         self._all.discard(connection)
@@ -116,6 +137,7 @@ class HomeConnections:
         for task in dialling:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)
+        self._dialler.close()
         await close_all([*self._all, *self._singles], "this process is leaving")
 
 
@@ -128,6 +150,12 @@ async def _outcome(task: asyncio.Task[T], key: Key) -> T:
     if error is not None:
         raise _cannot(key[0], describe(error)) from error
     return task.result()
+
+
+def _most_connections() -> int:
+    """An eighth of the descriptors that this process may have; most of the others are for requests."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft // 8)
 
 
 def _cannot(address: str, problem: str) -> CannotConnect:

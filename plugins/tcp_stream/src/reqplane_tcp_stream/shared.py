@@ -166,6 +166,14 @@ class SharedConnection(Connection):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
+    def hang_up(self, reason: str) -> None:
+        """Close without waiting for the peer to close too; the system delivers what it has been given."""
+        self.close(reason)
+        if self._waiting():
+            self.cut()
+        elif self._transport is not None:
+            self._transport.close()
+
     def closed(self, reason: str) -> None:
         if self._pulse is not None:
             self._pulse.cancel()

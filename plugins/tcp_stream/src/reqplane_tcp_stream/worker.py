@@ -120,6 +120,7 @@ class WorkerConnection(SharedConnection):
         self.welcomed: asyncio.Future[None] = self._loop.create_future()
         self._streams: dict[int, HomeTcpStream] = {}
         self._last = 0
+        self.last_used = self._loop.time()
         self.leaving = False
         """The frontend takes no new streams here."""
 
@@ -153,11 +154,17 @@ class WorkerConnection(SharedConnection):
 
     # ── streams ──
 
+    @property
+    def idle(self) -> bool:
+        """It has no stream."""
+        return not self._streams
+
     def open_stream(
         self, subject: bytes, offer: SharedOffer, control: Callable[[Control], None]
     ) -> HomeTcpStream:
         """Claim a subject."""
         self._last += 1
+        self.last_used = self._loop.time()
         stream = self._streams[self._last] = HomeTcpStream(self, self._last, offer, control)
         self.send(shared.OPEN, self._last, subject)
         return stream
