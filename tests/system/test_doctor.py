@@ -224,6 +224,16 @@ def test_no_secret_is_shown(terminal: Any, env: dict[str, str]):
         assert "\x1b" not in printed
 
 
+def test_a_worker_whose_address_only_others_know(terminal: Any, start: Any, env: dict[str, str]):
+    """As in a container: the port is taken by it, and that is in order."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env |= {"DYN_HTTP_RPC_PORT": str(port), "DYN_HTTP_RPC_ADVERTISE_HOST": "198.51.100.7"}
+    start(env)
+    visit = terminal(env | {"DYN_CALL_HOME_TIMEOUT": "0.5"}).visit("other.backend.generate")
+    assert f"ok     DYN_HTTP_RPC_PORT: port {port} is in use by a worker of {PATH}\n" in visit.printed
+
+
 # ── eight things are broken ─────────────────────────────────────────────────────────────────────────
 
 
@@ -330,6 +340,16 @@ def test_5_a_worker_tells_a_wrong_host(terminal: Any, start: Any, processes: Any
     visit.check_ill(f"{PATH}/0: nobody answers at 127.0.0.9:", "it does answer at 127.0.0.1")
     processes.stop(worker)
     start(env | {"DYN_HTTP_RPC_ADVERTISE_HOST": "127.0.0.9"}, *visit.commands)  # in the worker's shell
+    shell.visit(PATH).check_healthy()
+
+
+def test_5_a_worker_may_not_call_home(terminal: Any, start: Any, processes: Any, env: dict[str, str]):
+    worker = start(env | {"DYN_RESPONSE_ALLOW": "10.0.0.0/8"})
+    shell = terminal(env | {"DYN_CALL_HOME_TIMEOUT": "1"})
+    visit = shell.visit(PATH)
+    visit.check_ill(f"{PATH}/0 accepted the request, but could not connect to 127.0.0.1:")
+    processes.stop(worker)
+    start(env | {"DYN_RESPONSE_ALLOW": "10.0.0.0/8"}, *visit.commands)  # in the worker's shell
     shell.visit(PATH).check_healthy()
 
 
@@ -509,6 +529,7 @@ def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http
     visit = shell.visit()
     visit.check_ill("the request plane 'http' is not installed (there are: none)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
+    assert "PIP_FIND_LINKS has to name the folder of our wheels" in visit.printed
     shell.obey(visit)
     shell.visit().check_healthy()
 
