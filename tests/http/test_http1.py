@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from reqplane.errors import (
     CannotConnect,
@@ -19,6 +20,7 @@ from reqplane.errors import (
 )
 from reqplane.model import NEVER, Instance
 from reqplane.wire.frame import Frame
+from reqplane_http.http1 import Http1Post
 from reqplane_http.target import Target
 from reqplane_http.transport import HttpTransport
 
@@ -184,6 +186,20 @@ async def test_an_answer_before_the_frame_is_sent(status: int, transport: OpenTr
     async with peer(answer_early) as here:
         with pytest.raises(RequestError, match=f"answered {status}|reset by peer|Broken pipe"):
             await frontend.send(plain(here.url, frontend), frame(b"x" * 40_000_000), {}, NEVER)
+
+
+class Hasty(httpx.AsyncBaseTransport):
+    """A connection on which the answer comes before anything of the frame was taken."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(202, stream=httpx.ByteStream(b""))
+
+
+async def test_a_202_before_the_frame_is_sent_is_no_ack(transport: OpenTransport) -> None:
+    post = Http1Post(plain("http://127.0.0.1:1/x", await transport()), frame(), {})
+    assert not await post.exchange(Hasty())
+    with pytest.raises(DeliveryUnknown, match="answered 202"):
+        await post
 
 
 async def test_a_peer_that_stops_reading(transport: OpenTransport) -> None:
