@@ -329,7 +329,10 @@ async def test_a_worker_that_dribbles_is_cut_off_in_time(
     assert not pending.opened.done()
 
 
-async def test_a_handshake_of_more_than_4_kib_is_refused_at_once(frontend: TcpStreamTransport):
+async def test_a_handshake_of_more_than_4_kib_is_refused_at_once(
+    frontend: TcpStreamTransport, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reqplane_tcp_stream.arrival, "_TIME", 60.0)
     pending = frontend.expect("r")
     long = response.handshake(pending.info.subject, "response" + " " * 4096)
     async with SingleRaw.calling(frontend, long[:24]) as peer:  # the announced length is enough
