@@ -116,7 +116,10 @@ class PluginConflict(PluginError):
 
 
 class PluginBroken(PluginError):
-    """A plugin failed at `stage`: "import", "hooks", "contract" or "open".  The cause is `__cause__`."""
+    """A plugin failed at `stage`: "import", "hooks", "contract", "open" or "pick".
+
+    The cause is `__cause__`.
+    """
 
     def __init__(self, name: str, distribution: str, stage: str, problem: str) -> None:
         super().__init__(problem)
