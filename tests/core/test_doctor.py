@@ -108,6 +108,7 @@ def test_what_cannot_be_decoded():
         (errors.WrongInstance("this is another"), "WRONG", "is gone, another process has its address"),
         (errors.WorkerBusy("full"), "note", "takes nothing new at the moment"),
         (errors.WorkerDraining("leaving"), "note", "takes nothing new at the moment"),
+        (errors.PayloadError("it decodes everything"), "note", "it decodes everything"),
         (errors.NotAllowed("no"), "WRONG", "may not connect to 127.0.0.1:9000"),
         (errors.InvalidFrame("odd"), "WRONG", "refused the request: odd"),
         (errors.StreamBroken("cut"), "WRONG", "the answer broke"),
@@ -131,7 +132,8 @@ async def test_one_that_never_calls_home():
     ward.patience = 0.1
     (finding,) = await ward.look()
     assert "could not connect to 127.0.0.1:9000" in finding.what
-    assert "iptables -I INPUT -p tcp --dport 9000 -j ACCEPT" in finding.advice[0].commands[0]
+    assert finding.advice[0].commands == ("unset DYN_RESPONSE_ALLOW",)
+    assert "iptables -I INPUT -p tcp --dport 9000 -j ACCEPT" in finding.advice[1].commands[0]
     remote = dataclasses.replace(ward.fleet.instances[0], transport={"memory": "203.0.113.7:80"})
     (finding,) = await ward.look(remote)
     assert finding.advice[0].commands == (

@@ -333,6 +333,16 @@ def test_5_a_worker_tells_a_wrong_host(terminal: Any, start: Any, processes: Any
     shell.visit(PATH).check_healthy()
 
 
+def test_5_a_worker_may_not_call_home(terminal: Any, start: Any, processes: Any, env: dict[str, str]):
+    worker = start(env | {"DYN_RESPONSE_ALLOW": "10.0.0.0/8"})
+    shell = terminal(env | {"DYN_CALL_HOME_TIMEOUT": "1"})
+    visit = shell.visit(PATH)
+    visit.check_ill(f"{PATH}/0 accepted the request, but could not connect to 127.0.0.1:")
+    processes.stop(worker)
+    start(env | {"DYN_RESPONSE_ALLOW": "10.0.0.0/8"}, *visit.commands)  # in the worker's shell
+    shell.visit(PATH).check_healthy()
+
+
 @pytest.mark.parametrize("place", ["DYN_TCP_RESPONSE_STREAM", "DYN_HTTP_RPC"])
 def test_5_this_side_tells_a_wrong_host(terminal: Any, env: dict[str, str], place: str):
     shell = terminal(env | {f"{place}_ADVERTISE_HOST": "127.0.0.9"})

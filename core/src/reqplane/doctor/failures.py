@@ -17,6 +17,7 @@ from reqplane.errors import (
     CannotConnect,
     DeliveryUnknown,
     NotAllowed,
+    PayloadError,
     ReqplaneError,
     RequestRefused,
     StreamBroken,
@@ -45,11 +46,12 @@ async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
         case WorkerBusy() | WorkerDraining():
             return note(f"{label} takes nothing new at the moment: {error.problem}")
         case NotAllowed():
-            lines = ("unset DYN_RESPONSE_ALLOW",)
             return wrong(
                 f"{label} may not connect to {attempt.around.home}: {error.problem}",
-                Advice("in the worker's shell, then start it again:", lines),
+                _allow("in the worker's shell, then start it again:"),
             )
+        case PayloadError():  # nothing that the codec refuses: the plane may be in order
+            return note(f"{label}: {error.problem}")
         case RequestRefused():
             lines = (install_this_version(attempt.instance.planes),)
             return wrong(
@@ -69,8 +71,8 @@ async def _never_called_home(attempt: Attempt) -> Finding:
     around, worker = attempt.around, host_of(attempt.instance)
     what = (
         f"{attempt.instance.label} accepted the request, but could not connect to {around.home}: "
-        f"the response port is closed to it, the address leads elsewhere, or (its log tells) its "
-        f"DYN_RESPONSE_ALLOW is against it"
+        f"the response port is closed to it, the address leads elsewhere, or its DYN_RESPONSE_ALLOW "
+        f"is against it; its log tells"
     )
     host, number = split_address(around.home)
     place = around.response_place
@@ -82,7 +84,14 @@ async def _never_called_home(attempt: Attempt) -> Finding:
     if place.advertised and not await is_local(host):
         lines = (f"unset {place.advertise_variable}",)
         return wrong(what, Advice("tell workers the address that this machine has on its way out:", lines))
-    return wrong(what, open_firewall(place.port_variable, host, number, fixed=bool(place.port)))
+    allow = _allow("if its log says that it may not connect, in its shell, then start it again:")
+    if worker is not None and await is_local(worker):  # what this machine could reach before, so could it
+        return wrong(what, allow)
+    return wrong(what, allow, open_firewall(place.port_variable, host, number, fixed=bool(place.port)))
+
+
+def _allow(when: str) -> Advice:
+    return Advice(when, ("unset DYN_RESPONSE_ALLOW",))
 
 
 def _is_loopback(host: str) -> bool:
