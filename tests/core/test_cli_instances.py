@@ -133,6 +133,16 @@ def test_nothing_that_a_terminal_would_obey(records: Records, capsys: pytest.Cap
     assert json.loads(out)[0]["planes"] == [evil]
 
 
+def test_no_password_of_a_url(records: Records, capsys: pytest.CaptureFixture[str]):
+    urls = {"tcp": "http://me:hunter2@a:1/x", "other": {"urls": [{"url": "amqp://me:hunter2@b:2/"}]}}
+    records.put(0, GENERATE, urls, planes=["tcp"])
+    for arguments in ([], ["--json"]):
+        assert main(["instances", *arguments]) == 0
+        out = capsys.readouterr().out
+        assert "hunter2" not in out
+        assert "http://***@a:1" in out
+
+
 def test_ages_are_short_and_never_negative(records: Records, capsys: pytest.CaptureFixture[str]):
     for number, age in enumerate([-3600, 119.6, 130, 7300, 200_000]):
         records.put(number, started=time.time() - age)

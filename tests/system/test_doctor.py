@@ -224,6 +224,16 @@ def test_no_secret_is_shown(terminal: Any, env: dict[str, str]):
         assert "\x1b" not in printed
 
 
+def test_a_worker_whose_address_only_others_know(terminal: Any, start: Any, env: dict[str, str]):
+    """As in a container: the port is taken by it, and that is in order."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env |= {"DYN_HTTP_RPC_PORT": str(port), "DYN_HTTP_RPC_ADVERTISE_HOST": "198.51.100.7"}
+    start(env)
+    visit = terminal(env | {"DYN_CALL_HOME_TIMEOUT": "0.5"}).visit("other.backend.generate")
+    assert f"ok     DYN_HTTP_RPC_PORT: port {port} is in use by a worker of {PATH}\n" in visit.printed
+
+
 # ── eight things are broken ─────────────────────────────────────────────────────────────────────────
 
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 from reqplane.cli.arguments import Commands, add_command, endpoint_path
 from reqplane.cli.tables import line, table, widths
 from reqplane.errors import DiscoveryUnavailable, NoInstances
-from reqplane.escaping import escaped
+from reqplane.escaping import escaped, masked
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Discovery
 from reqplane.model import Change, EndpointId, Instance
@@ -145,8 +145,18 @@ def _members(instance: Instance) -> dict[str, Any]:
         "age": _age(instance),
         "version": instance.version,
         "codec": instance.codec,
-        "transport": dict(instance.transport),
+        "transport": _without_secrets(instance.transport),
     }
+
+
+def _without_secrets(value: Any) -> Any:
+    """A record's member; records of others may hold URLs with a user and a password."""
+    if isinstance(value, Mapping):
+        members = cast(Mapping[str, Any], value)
+        return {name: _without_secrets(member) for name, member in members.items()}
+    if isinstance(value, list):
+        return [_without_secrets(member) for member in cast(list[Any], value)]
+    return masked(value) if isinstance(value, str) else value
 
 
 def _change_members(change: Change) -> dict[str, Any]:
@@ -164,7 +174,7 @@ def _age(instance: Instance) -> float | None:
 
 def _address(instance: Instance) -> str:
     """Where its planes reach it, without the paths behind."""
-    texts = [text for member in instance.transport.values() if (text := _text(member))]
+    texts = [masked(text) for member in instance.transport.values() if (text := _text(member))]
     return ", ".join(dict.fromkeys(_ORIGIN.sub(r"\1", text) for text in texts))
 
 

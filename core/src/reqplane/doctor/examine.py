@@ -258,11 +258,14 @@ def _nobody(path: str, endpoints: Sequence[str], where: str) -> Finding:
 
 
 async def _worker_at(place: Place, instances: Sequence[Instance]) -> str | None:
-    """The registered worker of this machine that has the place's port."""
+    """The registered worker of this machine that has the place's port.
+
+    It may tell an address that only others know this machine by, as one in a container does.
+    """
     for instance in instances:
         for address in addresses(instance):
             host, number = split_address(address)
-            if number == place.port and await is_local(host):
+            if number == place.port and (host == place.advertised or await is_local(host)):
                 return f"a worker of {instance.endpoint}"
     return None
 
