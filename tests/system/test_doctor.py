@@ -529,6 +529,7 @@ def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http
     visit = shell.visit()
     visit.check_ill("the request plane 'http' is not installed (there are: none)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
+    assert "PIP_FIND_LINKS has to name the folder of our wheels" in visit.printed
     shell.obey(visit)
     shell.visit().check_healthy()
 

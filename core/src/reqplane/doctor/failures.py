@@ -11,7 +11,7 @@ from reqplane.doctor.addresses import is_local, open_firewall, places
 from reqplane.doctor.folder import forget
 from reqplane.doctor.installed import install_this_version
 from reqplane.doctor.records import address_of, host_of, moved
-from reqplane.doctor.report import Advice, Finding, export, note, wrong
+from reqplane.doctor.report import Advice, Finding, export, installing, note, wrong
 from reqplane.doctor.surroundings import Attempt
 from reqplane.errors import (
     CannotConnect,
@@ -53,10 +53,10 @@ async def explain(error: ReqplaneError, attempt: Attempt) -> Finding:
         case PayloadError():  # nothing that the codec refuses: the plane may be in order
             return note(f"{label}: {error.problem}")
         case RequestRefused():
-            lines = (install_this_version(attempt.instance.planes),)
+            line = install_this_version(attempt.instance.planes)
             return wrong(
                 f"{label} refused the request: {error.problem}",
-                Advice("use the same version on both sides; in the worker's shell:", lines),
+                installing("use the same version on both sides; in the worker's shell", line),
             )
         case StreamBroken():
             return wrong(

@@ -13,6 +13,7 @@ from reqplane.doctor.report import (
     Advice,
     Finding,
     export,
+    installing,
     note,
     ok,
     pip_install,
@@ -81,7 +82,7 @@ def check_versions() -> list[Finding]:
     return [
         wrong(
             f"the installed versions differ: {listed}",
-            Advice("they are released together:", (pip_install(*(f"{name}=={core}" for name in others)),)),
+            installing("they are released together", pip_install(*(f"{name}=={core}" for name in others))),
         )
     ]
 
@@ -164,7 +165,7 @@ def _broken(settings: Settings, plugin: Found) -> Finding:
         return note(f"{what} (nobody chose it)")
     if plugin.distribution in _DISTRIBUTIONS:
         again = pip_install("--force-reinstall", f"{plugin.distribution}=={own_version()}")
-        return wrong(what, Advice("install it anew:", (again,)))
+        return wrong(what, installing("install it anew", again))
     return wrong(what, Advice("go without it:", (pip_uninstall(plugin.distribution),)))
 
 
@@ -172,14 +173,14 @@ def _missing(kind: Kind, name: str, there: Sequence[str]) -> Finding:
     what = f"the {kind.what} {name!r} is not installed (there are: {', '.join(there) or 'none'})"
     source = _SOURCES.get((kind, name))
     if source is not None:
-        return wrong(what, Advice("install it:", (pip_install(f"{source}=={own_version()}"),)))
+        return wrong(what, installing("install it", pip_install(f"{source}=={own_version()}")))
     close = difflib.get_close_matches(name, there, n=1)
     instead = close[0] if close else _ALWAYS_THERE[kind]
-    commands = [export(kind.variable, instead)]
-    if instead not in there:
-        commands.insert(0, pip_install(f"{_SOURCES[kind, instead]}=={own_version()}"))
-    meant = "it is nearly the same name:" if close else "use another, the same on all sides:"
-    return wrong(what, Advice(meant, tuple(commands)))
+    meant = "it is nearly the same name" if close else "use another, the same on all sides"
+    choose = export(kind.variable, instead)
+    if instead in there:
+        return wrong(what, Advice(f"{meant}:", (choose,)))
+    return wrong(what, installing(meant, pip_install(f"{_SOURCES[kind, instead]}=={own_version()}"), choose))
 
 
 def other_plane(planes: Sequence[str], ours: Sequence[str], found: Sequence[Found]) -> Advice:
@@ -190,7 +191,7 @@ def other_plane(planes: Sequence[str], ours: Sequence[str], found: Sequence[Foun
             return Advice("use the workers' plane:", (export("DYN_REQUEST_PLANE", plane),))
     for plane in planes:
         if (source := _SOURCES.get((REQUEST_PLANE, plane))) is not None:
-            commands = (pip_install(f"{source}=={own_version()}"), export("DYN_REQUEST_PLANE", plane))
-            return Advice("use the workers' plane:", commands)
+            install = pip_install(f"{source}=={own_version()}")
+            return installing("use the workers' plane", install, export("DYN_REQUEST_PLANE", plane))
     line = export("DYN_REQUEST_PLANE", ",".join(ours))
     return Advice("in the workers' shell, then start them again:", (line,))

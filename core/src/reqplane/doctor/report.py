@@ -72,6 +72,12 @@ def export(variable: str, value: str) -> str:
     return f"export {variable}={shlex.quote(value)}"
 
 
+def installing(where: str, *commands: str) -> Advice:
+    """Advice of which a line is `pip_install` of ours: what an index has under these names is not ours."""
+    found = "PIP_FIND_LINKS has to name the folder of our wheels, no index has them"
+    return Advice(f"{where} ({found}):", commands)
+
+
 def pip_install(*distributions: str) -> str:
     """For this very Python, whatever `pip` may be."""
     return f"{_python()} -m pip install {' '.join(map(shlex.quote, distributions))}"

@@ -11,7 +11,7 @@ from reqplane.doctor.folder import forget
 from reqplane.doctor.installed import install_this_version, other_plane, own_version
 from reqplane.doctor.probe import Prober, RoundTrip
 from reqplane.doctor.records import address_of
-from reqplane.doctor.report import Advice, Finding, export, note, ok, wrong
+from reqplane.doctor.report import Advice, Finding, export, installing, note, ok, wrong
 from reqplane.doctor.surroundings import Attempt, Surroundings, target_of
 from reqplane.errors import ReqplaneError
 from reqplane.interfaces import RequestTransport
@@ -52,7 +52,7 @@ def _check_version(instance: Instance) -> list[Finding]:
     return [
         wrong(
             f"{instance.label} is of version {theirs}, this side of {ours}",
-            Advice("in the worker's shell, then start it again:", (line,)),
+            installing("in the worker's shell, then start it again", line),
         )
     ]
 
