@@ -413,6 +413,24 @@ def test_a_worker_is_served_called_and_stopped(shell: Shell):
 
 
 @pytest.mark.system
+def test_ctrl_c_while_the_program_is_loaded():
+    interrupted = """if True:
+        import os, signal, sys
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "reqplane.cli":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Finder())
+        import reqplane_command
+
+        sys.exit(reqplane_command.main())
+    """
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # 130 to a shell
+
+
 def test_ctrl_c_ends_a_call_and_a_worker(shell: Shell):
     worker = shell.start("serve", "my_worker:count", PATH)
     try:

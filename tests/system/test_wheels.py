@@ -23,7 +23,7 @@ FOLDERS = {
     "reqplane_http": "plugins/http",
 }
 ENTRY_POINTS = {
-    "reqplane": {"console_scripts": {"reqplane": "reqplane.cli:main"}},
+    "reqplane": {"console_scripts": {"reqplane": "reqplane_command:main"}},
     "reqplane_tcp_stream": {"reqplane.transports": {"tcp_stream": "reqplane_tcp_stream.plugin"}},
     "reqplane_http": {"reqplane.transports": {"http": "reqplane_http.plugin"}},
 }

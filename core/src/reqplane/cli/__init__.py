@@ -24,8 +24,8 @@ from reqplane.escaping import escaped
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
-    _mend_streams()
     try:
+        _mend_streams()
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
