@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import signal
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 import reqplane
+import reqplane.runtime as runtime_module
 from reqplane import PluginBroken, ReqplaneError, SettingsError
 from reqplane.discovery.memory import MemoryDiscovery
 from reqplane.host import RuntimeHost
+from reqplane.interfaces import Observer
 from reqplane.model import Limits
+from reqplane.plugins import Plugins, load_plugins
 
 ENV = {
     "DYN_REQUEST_PLANE": "http",
@@ -37,6 +41,39 @@ async def test_a_worker_and_a_frontend_in_two_runtimes() -> None:
         assert [item async for item in client.generate("hello")] == ["hello"]
         worker.shutdown()
         await serving
+
+
+class Failing(Observer):
+    def call_started(self, request_id: str, instance: Any, plane: str) -> None:
+        raise RuntimeError("call_started")
+
+    def call_finished(self, request_id: str, items: int, error: Any) -> None:
+        raise RuntimeError("call_finished")
+
+    def handler_started(self, request_id: str, endpoint: Any) -> None:
+        raise RuntimeError("handler_started")
+
+    def handler_finished(self, request_id: str, items: int, error: Any) -> None:
+        raise RuntimeError("handler_finished")
+
+
+async def test_an_observer_that_fails_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def with_observer(*args: Any, **options: Any) -> Plugins:
+        return dataclasses.replace(load_plugins(*args, **options), observers=lambda _: (Failing(),))
+
+    monkeypatch.setattr(runtime_module, "load_plugins", with_observer)
+    async with reqplane.connect(ENV) as runtime:
+        serving = asyncio.ensure_future(runtime.endpoint("ns.comp.ep").serve_endpoint(echo))
+        client = await runtime.endpoint("ns.comp.ep").client()
+        await client.wait_for_instances(timeout=5)
+        for _ in range(2):
+            assert [item async for item in client.generate("hello")] == ["hello"]
+        runtime.shutdown()
+        await serving
+    complaints = [one.getMessage() for one in caplog.records if "observer" in one.getMessage()]
+    assert complaints == ["the observer Failing failed"] * 4
 
 
 @pytest.mark.parametrize("mode", ["random", reqplane.RouterMode.RoundRobin])

@@ -20,6 +20,7 @@ from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
 from reqplane.model import EndpointId
+from reqplane.observing import Guarded
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Planes, Serving
@@ -81,7 +82,7 @@ class DistributedRuntime:
         self._codecs: dict[str, PayloadCodec] = {
             name: guarded(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
-        self._observers = plugins.observers(host.env)
+        self._observers = tuple(map(Guarded, plugins.observers(host.env)))
         self._answering = Answering(
             host.incarnation,
             response,
