@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from memory_planes import MemoryRequests, Network
 from reqplane import errors
+from reqplane.cli.doctor import _as_json, _as_text
 from reqplane.codecs import JsonCodec, MsgpackCodec
 from reqplane.doctor.addresses import Place, check_listening, is_local, places, reach
-from reqplane.doctor.folder import forget
+from reqplane.doctor.folder import check_folder, forget
 from reqplane.doctor.installed import check_plugins, what_works
 from reqplane.doctor.probe import Prober, undecodable
 from reqplane.doctor.records import address_of, moved
-from reqplane.doctor.report import Finding
+from reqplane.doctor.report import Advice, Finding, Report, wrong
 from reqplane.doctor.surroundings import Surroundings
 from reqplane.doctor.variables import check_names, listed
 from reqplane.doctor.workers import check_workers
@@ -335,3 +336,22 @@ def test_records_can_be_forgotten(tmp_path: Path):
         (tmp_path / "v1" / "instances" / name).write_text("")
         assert forget(instance, "file", env).commands == (f"rm {tmp_path}/v1/instances/{name}",)
     assert forget(instance, "etcd", env).commands == ()
+
+
+def test_a_folder_that_is_another_one_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    finding = check_folder({"DYN_FILE_KV": "~/kv"})
+    assert (finding.verdict, f"here it is {tmp_path}/~/kv;" in finding.what) == ("note", True)
+
+
+# ── what is printed ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_that_a_terminal_would_obey_and_no_password():
+    evil = "\x1b[2J\u202e\x9b\r\u2028"
+    report = Report((), (wrong(f"{evil} http://me:hunter2@host/", Advice(evil, (evil,))),))
+    text = "\n".join(_as_text(report))
+    for printed in (text, _as_json(report)):
+        assert all(line.isprintable() for line in printed.split("\n"))
+        assert "hunter2" not in printed
+    assert len(text.split("\n")) == 7

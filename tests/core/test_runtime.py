@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import reqplane
+import reqplane.host as host_module
 import reqplane.runtime as runtime_module
 from reqplane import PluginBroken, ReqplaneError, SettingsError
 from reqplane.discovery.memory import MemoryDiscovery
@@ -296,7 +297,7 @@ async def test_who_waits_for_workers_is_told_when_the_runtime_closes(monkeypatch
             await one
 
 
-async def test_a_wildcard_is_never_told_to_others(caplog) -> None:
+async def test_a_wildcard_is_never_told_to_others(caplog, monkeypatch: pytest.MonkeyPatch) -> None:
     host = RuntimeHost({}, Limits())
     assert host.advertise("10.1.2.3") == "10.1.2.3"
     assert host.advertise("worker.example") == "worker.example"
@@ -304,6 +305,9 @@ async def test_a_wildcard_is_never_told_to_others(caplog) -> None:
         assert host.advertise(wildcard) not in ("0.0.0.0", "::")
     assert host.advertise("0.0.0.0", toward="127.0.0.1") == "127.0.0.1"
     assert host.advertise("0.0.0.0", toward="no-such-host.invalid") == "127.0.0.1"
+    monkeypatch.setattr(host_module, "_route_to", lambda toward: "fd12::5" if ":" in toward else None)
+    assert host.advertise("0.0.0.0") == "127.0.0.1"
+    assert host.advertise("::") == "fd12::5"
     assert "no route" in caplog.text
     await host.aclose()
 

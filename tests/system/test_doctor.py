@@ -362,6 +362,14 @@ def test_5_this_side_tells_a_wrong_host(terminal: Any, env: dict[str, str], plac
     shell.visit().check_healthy()
 
 
+def test_records_that_break_the_rules_are_told(terminal: Any, env: dict[str, str], tmp_path: Path):
+    records = tmp_path / "kv" / "v1" / "instances"
+    records.mkdir(parents=True)
+    (records / "namespace.a.component.b.endpoint.c.instance.0").write_text("junk")
+    printed = terminal(env).visit().printed
+    assert re.search(r"^note   discovery: the file .*instance\.0' is skipped: .*JSON", printed, re.MULTILINE)
+
+
 def test_6_the_discovery_folder_is_a_file(terminal: Any, start: Any, env: dict[str, str], tmp_path: Path):
     (tmp_path / "kv").write_text("")
     shell = terminal(env)

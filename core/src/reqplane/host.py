@@ -20,6 +20,8 @@ log = logging.getLogger("reqplane")
 _SOMEWHERE = "192.0.2.1"
 """An address of nobody (RFC 5737).  A UDP socket "connected" to it sends nothing, and tells which of this
 machine's addresses the default route would use."""
+_SOMEWHERE_BY_IPV6 = "2001:db8::1"
+"""Likewise (RFC 3849), for machines that have no other route."""
 
 
 class InflightBytes:
@@ -73,6 +75,8 @@ class RuntimeHost:
         if not is_wildcard(bind_host):
             return bind_host
         address = _route_to(toward or _SOMEWHERE)
+        if address is None and ":" in bind_host and not toward:  # it listens on IPv6 too
+            address = _route_to(_SOMEWHERE_BY_IPV6)
         if address is None:
             log.warning("this machine has no route to anywhere: others are told to reach it at 127.0.0.1")
             return "127.0.0.1"

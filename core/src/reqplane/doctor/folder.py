@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from reqplane.doctor.report import Advice, Finding, export, ok, wrong
+from reqplane.doctor.report import Advice, Finding, export, note, ok, wrong
 from reqplane.model import Instance
 from reqplane.settings import FileSettings, load
 from reqplane.wire.records import instance_name
@@ -23,6 +23,11 @@ def check_folder(env: Mapping[str, str]) -> Finding:
     closed = [part for part in _PARTS if (folder / part).exists() and not _usable(folder / part)]
     if closed:
         return cannot_use(env, f"{folder / closed[0]} can't be written by this user")
+    if not folder.is_absolute():
+        return note(
+            f"DYN_FILE_KV={folder} is counted from each process's current folder, here it is "
+            f"{folder.absolute()}; a path from / is the same for all"
+        )
     return ok(f"the discovery folder {folder} can be written")
 
 
