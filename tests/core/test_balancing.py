@@ -160,6 +160,14 @@ def test_the_least_loaded_is_picked_whatever_happened(history: list[tuple[str, i
                 own[chosen] += 1
 
 
+class _CountingList(list[object]):
+    """A list that counts who looks at all of it."""
+
+    def __iter__(self):
+        _Counting.looked += 1
+        return super().__iter__()
+
+
 class _Counting(dict[int, object]):
     """A table that counts who looks at it."""
 
@@ -184,6 +192,8 @@ def test_no_request_looks_at_all_workers(make: Callable[[], RouterPolicy], monke
     monkeypatch.setattr(policy, "_known", _Counting(policy._known))  # type: ignore[attr-defined]
     if isinstance(policy, LeastLoaded):
         monkeypatch.setattr(policy, "_line_of", _Counting(policy._line_of))  # type: ignore[arg-type]
+    if isinstance(policy, PowerOfTwo):
+        monkeypatch.setattr(policy, "_all", _CountingList(policy._all))
     _Counting.looked = 0
     for _ in range(1200):
         send(policy)

@@ -141,22 +141,21 @@ async def test_many_generators_at_once() -> None:
 async def test_a_generator_that_nobody_reads_any_more_counts_until_its_thread_has_ended(monkeypatch) -> None:
     monkeypatch.setattr(handlers, "_MAX_THREADS", 2)
     goes_on = threading.Event()
-    running = 0
+    blocked: list[int] = []
 
     def blocks(request):
-        nonlocal running
-        running += 1
-        yield 1
+        yield request
+        blocked.append(request)
         goes_on.wait(10)
-        running -= 1
 
     handler = adapt(blocks)
-    for _ in range(2):
-        left = handler(None, Context())
-        assert await anext(left) == 1
+    for number in range(2):
+        left = handler(number, Context())
+        assert await anext(left) == number
+        await eventually(lambda number=number: number in blocked)
         await left.aclose()  # type: ignore[attr-defined]
-    third = asyncio.ensure_future(anext(handler(None, Context())))
+    third = asyncio.ensure_future(anext(handler(2, Context())))
     await asyncio.sleep(0.05)
-    assert running == 2
+    assert not third.done()
     goes_on.set()
-    assert await third == 1
+    assert await third == 2

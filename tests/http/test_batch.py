@@ -208,6 +208,15 @@ async def test_large_frames_neither_wait_nor_gather(worker: StartWorker, transpo
     assert sorted(here.bodies()) == sorted(bodies)
 
 
+async def test_a_batch_may_be_larger_than_a_frame_may(worker: StartWorker, transport: OpenTransport) -> None:
+    """A worker whose limit for frames is low still takes many small ones at once."""
+    here, frontend = await worker(max_frame_bytes=4096), await transport()
+    target = target_of(here.url, frontend)
+    bodies = [os.urandom(2000) for _ in range(200)]
+    await asyncio.gather(*(frontend.send(target, frame(body), {}, NEVER) for body in bodies))
+    assert sorted(here.bodies()) == sorted(bodies)
+
+
 async def test_only_who_announces_batches_gets_them(transport: OpenTransport) -> None:
     frontend = await transport()
     for member in ({}, {"batch": 0}, {"batch": "1"}):

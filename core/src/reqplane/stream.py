@@ -43,9 +43,9 @@ class Stream:
     """One call and its answer.
 
     `async for item in stream` sends the request and yields the items; leaving the loop early stops the
-    handler.  `await stream` sends it and returns at the worker's ack; from then on the stream is held by
-    whoever awaited it, leaving a loop only pauses it, and `aclose()`, `async with` or
-    `stop_generating()` end it.
+    handler, and a second loop over what was left raises.  `await stream` sends it and returns at the
+    worker's ack; from then on the stream is held by whoever awaited it, leaving a loop only pauses it, and
+    `aclose()`, `async with` or `stop_generating()` end it.
     """
 
     __slots__ = (

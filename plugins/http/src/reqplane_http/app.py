@@ -124,7 +124,9 @@ class Application:
         head = Head(scope["headers"])
         route = self._find(scope["path"]) if scope["method"] == "POST" else None
         try:
-            body = await intake.read(receive, keep=route is not None and head.problem is None)
+            # Frames that gather may be more than one frame may; each is looked at when it is handed over.
+            most = max(self._limit, batch.MOST_BYTES) if head.is_batch else self._limit
+            body = await intake.read(receive, most, keep=route is not None and head.problem is None)
         except BodyTooLarge as error:
             await _answer(intake, scope, send, self._too_large(error))
             return

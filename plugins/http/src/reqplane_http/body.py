@@ -47,7 +47,6 @@ class Intakes:
     def __init__(self, host: Host) -> None:
         self.timers = host.timers
         self.budget: Budget = host.inflight
-        self.limit = host.limits.max_frame_bytes
         self.loop = asyncio.get_running_loop()
         self.under_way: set[Intake] = set()
 
@@ -114,12 +113,12 @@ class Intake:
             self._budget.give(self.held)
             self.held = 0
 
-    async def read(self, receive: Receive, *, keep: bool) -> bytes:
-        """The whole body; one that need not be kept is thrown away.
+    async def read(self, receive: Receive, most: int, *, keep: bool) -> bytes:
+        """The whole body, of at most `most` bytes; one that need not be kept is thrown away.
 
         Raises BodyTooLarge, NoRoom or CallerGone.
         """
-        size, most = 0, self._all.limit
+        size = 0
         self._keeps = keep
         while True:
             message = await receive()
