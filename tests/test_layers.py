@@ -31,7 +31,7 @@ LAYERS = [
         "context",
     },
     {"plugins", "guarded"},
-    {"instances", "host", "observing", "workload"},
+    {"instances", "host", "workload"},
     {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},

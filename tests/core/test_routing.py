@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set as AbstractSet
 
 import pytest
-from reqplane.errors import PluginBroken
 from reqplane.interfaces import RouterPolicy
 from reqplane.model import EndpointId, Instance, Request
 from reqplane.routing import Direct, Random, RoundRobin
-
-from .conftest import Fleet
 
 ENDPOINT = EndpointId("default", "backend", "generate")
 REQUEST = Request({})
@@ -103,21 +99,3 @@ def test_direct_picks_nobody():
     policy.changed([worker(1)], [])
     with pytest.raises(ValueError, match=r"needs client\.direct\(request, instance_id\)"):
         policy.pick(REQUEST, NOBODY)
-
-
-class ByColour(RoundRobin):
-    """A plugin's router mode that wants more of a request than it has."""
-
-    name = "by_colour"
-
-    def pick(self, request: Request, avoid: AbstractSet[int]) -> Instance | None:
-        return super().pick(request, request.payload["colour"])
-
-
-async def test_a_router_mode_that_raises_is_named(fleet: Fleet):
-    client = fleet.client()
-    client._policies = {"round_robin": ByColour()}
-    with pytest.raises(PluginBroken, match=r"'by_colour' of .*test_routing is broken at pick") as caught:
-        await client.round_robin({"n": 1})
-    assert caught.value.problem == "choosing a worker raised KeyError: 'colour'"
-    assert isinstance(caught.value.__cause__, KeyError)

@@ -14,13 +14,12 @@ from reqplane.client import Client
 from reqplane.endpoint import Answering
 from reqplane.errors import ReqplaneError
 from reqplane.escaping import escape_log
-from reqplane.guarded import guarded
+from reqplane.guarded import GuardedObserver, guarded_codec, guarded_policy
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.instances import InstanceTable, wants_reports
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
 from reqplane.model import EndpointId
-from reqplane.observing import Guarded
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Planes, Serving
@@ -80,9 +79,9 @@ class DistributedRuntime:
         self._transports = transports
         self._signals = signals
         self._codecs: dict[str, PayloadCodec] = {
-            name: guarded(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
+            name: guarded_codec(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
-        self._observers = tuple(map(Guarded, plugins.observers(host.env)))
+        self._observers = tuple(map(GuardedObserver, plugins.observers(host.env)))
         self._answering = Answering(
             host.incarnation,
             response,
@@ -171,8 +170,9 @@ class DistributedRuntime:
         return client
 
     def _policy(self, name: str, endpoint: EndpointId) -> RouterPolicy:
-        policy = self.plugins.policies[name]
-        return self.plugins.make(policy, lambda: policy.create(endpoint, self._host))
+        cls = self.plugins.policies[name]
+        policy = self.plugins.make(cls, lambda: cls.create(endpoint, self._host))
+        return guarded_policy(policy, lambda problem: self.plugins.broken(cls, "pick", problem))
 
     def _table(self, endpoint: EndpointId) -> InstanceTable:
         """The endpoint's table: one, however many clients ask."""

@@ -24,14 +24,13 @@ from reqplane.errors import (
     DeliveryUnknown,
     NotDelivered,
     PayloadError,
-    PluginBroken,
     ReqplaneError,
     RequestError,
     RequestRefused,
 )
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
-from reqplane.model import NEVER, Instance, Request
+from reqplane.model import NEVER, Request
 from reqplane.wire.frame import Frame
 from reqplane.wire.trace import INSTANCE
 
@@ -150,24 +149,14 @@ class Sending:
         table.check_open()
         worker = None
         if self._policy is not None:
-            instance = self._picked_by(self._policy)
+            request = Request(self._request, self._context.headers)
+            instance = self._policy.pick(request, self._tried.keys() if self._tried else _NOBODY)
             worker = None if instance is None else table.worker(instance.incarnation)
         elif self._instance_id is not None:
             worker = table.by_id(self._instance_id)
         if worker is not None:
             return worker
         raise self._error_of_last_attempt() or await client.no_instances(self._instance_id)
-
-    def _picked_by(self, policy: RouterPolicy) -> Instance | None:
-        """What the policy says; PluginBroken if it raises."""
-        request = Request(self._request, self._context.headers)
-        try:
-            return policy.pick(request, self._tried.keys() if self._tried else _NOBODY)
-        except ReqplaneError:
-            raise
-        except Exception as error:
-            problem = f"choosing a worker raised {type(error).__name__}: {error}"
-            raise PluginBroken(policy.name, type(policy).__module__, "pick", problem) from error
 
     def _failed(self, worker: Worker, error: RequestError) -> None:
         """Take note, and raise unless another worker may be asked."""

@@ -32,6 +32,7 @@ from reqplane.doctor.variables import check_names, check_values, listed
 from reqplane.doctor.workers import check_workers
 from reqplane.errors import DiscoveryUnavailable, PluginError, ReqplaneError, SettingsError
 from reqplane.escaping import escape_log
+from reqplane.guarded import guarded_codec
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
 from reqplane.model import Instance
@@ -131,7 +132,7 @@ class _Examination:
         made: dict[str, PayloadCodec] = {}
         for name, cls in self._plugins.codecs.items():
             try:
-                made[name] = self._plugins.make(cls, cls)
+                made[name] = guarded_codec(self._plugins.make(cls, cls))
             except PluginError as error:
                 self.findings.append(wrong(str(error), _read_on(error)))
         return made

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, cast
 
-from reqplane.errors import ReqplaneError
+from reqplane.errors import PluginBroken, ReqplaneError
 from reqplane.hookspecs import EXTENSIONS_GROUP
 from reqplane.interfaces import (
     Discovery,
@@ -64,6 +64,10 @@ class Plugins:
     def settings_classes(self) -> list[type[Any]]:
         """The settings of everything that was loaded, chosen or not."""
         return [cls.settings for cls in self.origins if getattr(cls, "settings", None) is not None]
+
+    def broken(self, cls: type[Any], stage: str, problem: str) -> PluginBroken:
+        """The error for a class that failed."""
+        return broken(self.origins[cls], stage, problem)
 
     async def open(self, cls: type[Any], host: Host) -> Any:
         """Open what was chosen; see `open_plugin`."""
