@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from memory_planes import Network
 from reqplane.context import Context
-from reqplane.errors import InvalidFrame, UnknownEndpoint, WorkerDraining, WrongInstance
+from reqplane.errors import InvalidFrame, NotAllowed, UnknownEndpoint, WorkerDraining, WrongInstance
 from reqplane.interfaces import Delivery
 from reqplane.wire.frame import Frame
 from reqplane.wire.request import HeadTemplate
@@ -150,3 +150,8 @@ async def test_what_fails_while_a_frame_is_accepted_holds_nothing(worker: Worker
     with pytest.raises(AttributeError):
         await worker.take(headers={5: "a plane's mistake"})  # type: ignore[dict-item]
     assert worker.fleet.host.inflight.used == 0
+
+
+async def test_a_place_that_it_may_not_call_home_to(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.fleet.response, "objection", lambda info: f"not to {info.address}")
+    await worker.refuses(NotAllowed, "not to memory:1")

@@ -19,7 +19,7 @@ from reqplane.wire import shared
 from reqplane_tcp_stream.allow import networks, why_not
 from reqplane_tcp_stream.settings import TcpStreamSettings
 
-from .conftest import OpenTransport, until
+from .conftest import OpenTransport, opened, until
 from .scripted import RawFrontend
 
 OFFER = SharedOffer("ab" * 16, 1000)
@@ -330,3 +330,24 @@ async def test_slow_lookups_do_not_take_the_threads_of_handlers(
     finally:
         answered.set()
     assert all(isinstance(one, CannotConnect) for one in await asyncio.gather(*calls, return_exceptions=True))
+
+
+@pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        ("127.0.0.1:9000", None),
+        ("127.0.0.1:80", "ports below 1024"),
+        ("169.254.169.254:9000", "DYN_RESPONSE_ALLOW"),
+        ("[::ffff:169.254.169.254]:9000", "DYN_RESPONSE_ALLOW"),
+        ("224.0.0.1:9000", "no frontend can have that address"),
+        ("frontend.example:9000", None),
+        ("nonsense", None),
+    ],
+)
+async def test_what_is_known_to_be_forbidden_is_refused_before_the_ack(
+    address: str, refused: str | None
+) -> None:
+    """A name is looked up, and checked, when it is called."""
+    async with opened() as transport:
+        objection = transport.objection(ConnectionInfo(address, "subject", "id"))
+        assert objection is None if refused is None else refused in str(objection)

@@ -20,6 +20,7 @@ from reqplane.context import Context
 from reqplane.errors import (
     FrameTooLarge,
     InvalidFrame,
+    NotAllowed,
     PayloadError,
     ReqplaneError,
     UnknownEndpoint,
@@ -118,6 +119,9 @@ class ServedEndpoint:
             )
         if head.request_stream is not None:
             raise InvalidFrame("this endpoint takes a single request, not a stream")
+        objection = self._answering.response.objection(head.connection)
+        if objection is not None:
+            raise NotAllowed(objection)
         if self.draining:
             raise WorkerDraining("the worker is leaving")
 

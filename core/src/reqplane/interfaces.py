@@ -348,6 +348,13 @@ class ResponseTransport(ABC):
         `control` is called on the loop with STOP, KILL or GONE.  Raises CannotConnect.
         """
 
+    def objection(self, info: ConnectionInfo) -> str | None:
+        """Why this worker will not call home there, where that can be told at once; asked for each request.
+
+        None: it may try.
+        """
+        return None
+
     @abstractmethod
     def report(self, load: Load) -> None:
         """Tell this worker's load to every frontend that it is connected to."""

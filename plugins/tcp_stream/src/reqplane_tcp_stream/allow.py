@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import NoReturn, TypeAlias
 
+from reqplane.sockets import split_address
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,6 +56,14 @@ def _no_network(text: str) -> NoReturn:
         f"{text!r} is no network; wanted networks or addresses separated by commas, "
         f"such as 10.0.0.0/8, 192.168.1.7 or fd12::/48"
     )
+
+
+def objection(allowed: tuple[Network, ...] | None, address: str) -> str | None:
+    """What forbids calling host:port; None if nothing does, or if the host is a name or nonsense."""
+    try:
+        return why_not(*split_address(address), allowed)
+    except ValueError:
+        return None
 
 
 def why_not(host: str, port: int, allowed: tuple[Network, ...] | None) -> str | None:

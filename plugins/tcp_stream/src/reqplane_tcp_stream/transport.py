@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable
 from typing import Self
@@ -15,6 +16,7 @@ from reqplane.sockets import first_free_socket, host_and_port, listening_socket
 from reqplane.wire.response import Handshake
 from reqplane.wire.shared import Opening
 
+from reqplane_tcp_stream.allow import objection
 from reqplane_tcp_stream.arrival import Arrival, First
 from reqplane_tcp_stream.connection import Connection, close_all
 from reqplane_tcp_stream.dial import Dialler
@@ -43,6 +45,7 @@ class TcpStreamTransport(ResponseTransport):
         self._settings = settings
         self._subjects = Subjects(host)
         self._homes = HomeConnections(host, Dialler(settings.allow))
+        self._objection = functools.lru_cache(1024)(functools.partial(objection, settings.allow))
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._unproven: dict[Arrival, None] = {}  # the oldest first
@@ -115,6 +118,9 @@ class TcpStreamTransport(ResponseTransport):
 
     async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeStream:
         return await self._homes.call_home(info, control)
+
+    def objection(self, info: ConnectionInfo) -> str | None:
+        return self._objection(info.address)
 
     def report(self, load: Load) -> None:
         self._homes.report(load)
