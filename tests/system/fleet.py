@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,8 +37,12 @@ class Fleet:
 
     def run(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """Any Python process with the fleet's variables."""
+        return self.started([sys.executable, *arguments], **env)
+
+    def started(self, command: Sequence[str], **env: str) -> subprocess.Popen[str]:
+        """Any process."""
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             env={**os.environ, **self.env, **env},
             cwd=HERE,
             stdout=subprocess.PIPE,

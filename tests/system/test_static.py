@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import reqplane
 from fleet import PATH, Fleet
+from memory_planes import eventually
 from reqplane import CannotConnect, DeliveryUnknown
 
 pytestmark = pytest.mark.system
@@ -26,11 +29,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet.close()
 
 
-async def origin(worker: subprocess.Popen[str]) -> str:
-    """`http://host:port` of a worker, from the lines that it says when it starts."""
+async def address(worker: subprocess.Popen[str]) -> str:
+    """`host:port` of a worker, from the lines that it says when it starts."""
     assert worker.stderr is not None
     while line := await asyncio.to_thread(worker.stderr.readline):
-        if found := re.search(r"serving .* found by static, at (http://[^/]+)/", line):
+        if found := re.search(r"serving .* found by static, at http://([^/]+)/", line):
             return found[1]
     raise AssertionError("the worker did not start")
 
@@ -52,9 +55,10 @@ async def pid_of(stream: reqplane.Stream) -> int:
 @pytest.mark.parametrize(
     "path", ["", "/v1/dynamo/namespace.test.component.worker.endpoint.generate.instance.7"]
 )
-async def test_two_workers_answer_in_turn_until_one_is_killed(fleet: Fleet, path: str) -> None:
+@pytest.mark.parametrize("scheme", ["http", "h2c"])
+async def test_two_workers_answer_in_turn_until_one_is_killed(fleet: Fleet, scheme: str, path: str) -> None:
     workers = [fleet.start("context") for _ in range(2)]
-    urls = [await origin(worker) + path for worker in workers]
+    urls = [f"{scheme}://{await address(worker)}{path}" for worker in workers]
     fleet.env["DYN_STATIC_INSTANCES"] = ",".join(f"{PATH}={url}" for url in urls)
     async with fleet.client(workers=2) as client:
         assert client.instance_ids() == [0, 1]
@@ -70,3 +74,37 @@ async def test_two_workers_answer_in_turn_until_one_is_killed(fleet: Fleet, path
         with pytest.raises(CannotConnect):
             await pid_of(client.round_robin({}))
     assert not Path(fleet.env["DYN_FILE_KV"]).exists()
+
+
+NGINX = """
+daemon off; master_process off; pid nginx.pid; error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    upstream workers {{ {servers} keepalive 8; }}
+    server {{
+        listen unix:{ready}; listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://workers; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_workers_behind_a_balancer_are_one_instance(fleet: Fleet, tmp_path: Path) -> None:
+    workers = [fleet.start("context") for _ in range(2)]
+    servers = "".join([f"server {await address(worker)};" for worker in workers])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config, ready = tmp_path / "nginx.conf", tmp_path / "ready"
+    config.write_text(NGINX.format(servers=servers, port=port, ready=ready))
+    fleet.started(["nginx", "-c", str(config), "-p", str(tmp_path)])
+    await eventually(ready.exists, within=20)
+    fleet.env["DYN_STATIC_INSTANCES"] = f"{PATH}=http://127.0.0.1:{port}"
+    async with fleet.client(workers=1) as client:
+        assert client.instance_ids() == [0]
+        assert {await pid_of(client.generate({})) for _ in range(6)} == {worker.pid for worker in workers}
+        workers[0].terminate()
+        await asyncio.to_thread(workers[0].wait)
+        assert {await pid_of(client.generate({})) for _ in range(4)} == {workers[1].pid}
