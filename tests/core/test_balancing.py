@@ -168,6 +168,12 @@ class _CountingList(list[object]):
         return super().__iter__()
 
 
+class _CountingSet(set[int]):
+    def __iter__(self):
+        _Counting.looked += 1
+        return super().__iter__()
+
+
 class _Counting(dict[int, object]):
     """A table that counts who looks at it."""
 
@@ -192,11 +198,24 @@ def test_no_request_looks_at_all_workers(make: Callable[[], RouterPolicy], monke
     monkeypatch.setattr(policy, "_known", _Counting(policy._known))  # type: ignore[attr-defined]
     if isinstance(policy, LeastLoaded):
         monkeypatch.setattr(policy, "_line_of", _Counting(policy._line_of))  # type: ignore[arg-type]
+        monkeypatch.setattr(policy, "_lines", _Counting(policy._lines))  # type: ignore[arg-type]
+        monkeypatch.setattr(policy, "_in_heap", _CountingSet(policy._in_heap))
     if isinstance(policy, PowerOfTwo):
         monkeypatch.setattr(policy, "_all", _CountingList(policy._all))
     _Counting.looked = 0
-    for _ in range(1200):
-        send(policy)
+    for turn in range(1200):
+        chosen = send(policy)
+        assert chosen is not None
+        policy.reported(worker(chosen), Load(turn % 7 * 100, 0))
     for number in range(500):
         policy.finished(worker(number), "done")
     assert _Counting.looked == 0
+
+
+def test_reports_that_cannot_be_true_cost_little():
+    policy = LeastLoaded()
+    policy.changed([worker(0), worker(1)], [])
+    for running in range(300_000):
+        policy.reported(worker(0), Load(running * 1000, 0))
+    assert len(policy._loads) <= 100_002
+    assert send(policy) == 1

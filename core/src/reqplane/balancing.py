@@ -7,6 +7,7 @@ what is left when ours are taken off.
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ from collections.abc import Set as AbstractSet
 
 from reqplane.interfaces import Outcome, RouterPolicy
 from reqplane.model import Instance, Load, Request
+
+_MOST = 100_000
+"""What a report may tell of others' requests: ten times what a worker runs."""
 
 
 class _Known:
@@ -74,7 +78,7 @@ class _ByLoad(RouterPolicy):
     def reported(self, instance: Instance, load: Load) -> None:
         known = self._known.get(instance.incarnation)
         if known is not None:
-            known.others = max(0, load.running + load.queued - known.own)
+            known.others = min(max(0, load.running + load.queued - known.own), _MOST)
             self._moved(known)
 
     def _moved(self, known: _Known) -> None:
@@ -84,8 +88,8 @@ class _ByLoad(RouterPolicy):
 class LeastLoaded(_ByLoad):
     """The worker with the least to do; among equals the one that has waited longest.
 
-    Workers stand in lines, one for each load.  A request moves one worker to the line next to its own, so
-    the shortest load is found without looking at all of them.
+    Workers stand in lines, one for each load, and the loads in a heap.  A request or a report moves one
+    worker to another line, so the least load is found without looking at all of them.
     """
 
     name = "least_loaded"
@@ -94,7 +98,8 @@ class LeastLoaded(_ByLoad):
         super().__init__()
         self._lines: dict[int, OrderedDict[int, _Known]] = {}
         self._line_of: dict[int, int] = {}
-        self._least = 0
+        self._loads: list[int] = []  # a heap: of every line, and of some that are gone; each load once
+        self._in_heap: set[int] = set()
 
     def changed(self, added: Iterable[Instance], removed: Iterable[Instance]) -> None:
         super().changed(added, removed)
@@ -104,12 +109,11 @@ class LeastLoaded(_ByLoad):
         for incarnation, known in self._known.items():
             if incarnation not in self._line_of:
                 self._join_line(incarnation, known)
-        self._least = min(self._lines, default=0)
 
     def pick(self, request: Request, avoid: AbstractSet[int]) -> Instance | None:
         if not self._known:
             return None
-        first = next(iter(self._lines[self._least].values()))
+        first = next(iter(self._shortest().values()))
         if first.instance.incarnation not in avoid:
             return first.instance
         untried = (
@@ -120,22 +124,25 @@ class LeastLoaded(_ByLoad):
         )
         return next(untried, None)
 
+    def _shortest(self) -> OrderedDict[int, _Known]:
+        """The line of those with the least to do; there is one."""
+        while (load := self._loads[0]) not in self._lines:
+            self._in_heap.discard(heapq.heappop(self._loads))
+        return self._lines[load]
+
     def _moved(self, known: _Known) -> None:
         incarnation = known.instance.incarnation
-        before = self._line_of[incarnation]
         self._leave_line(incarnation)
         self._join_line(incarnation, known)
-        if known.load < self._least:
-            self._least = known.load
-        elif before == self._least and before not in self._lines:
-            # By one request it is the next line, which exists now.  Only a report can jump further.
-            self._least = before + 1 if before + 1 in self._lines else min(self._lines)
 
     def _join_line(self, incarnation: int, known: _Known) -> None:
-        self._line_of[incarnation] = known.load
-        line = self._lines.get(known.load)
+        load = self._line_of[incarnation] = known.load
+        line = self._lines.get(load)
         if line is None:
-            line = self._lines[known.load] = OrderedDict()
+            line = self._lines[load] = OrderedDict()
+            if load not in self._in_heap:
+                self._in_heap.add(load)
+                heapq.heappush(self._loads, load)
         line[incarnation] = known
 
     def _leave_line(self, incarnation: int) -> None:
