@@ -64,3 +64,25 @@ async def test_greedy_handlers_go_on_side_by_side(fleet: Fleet) -> None:
     answers = await asyncio.gather(*(read(client.generate(number)) for number in range(8)))
     assert answers == [list(range(5000))] * 8
     assert furthest < 200
+
+
+async def test_each_first_item_goes_out_before_anybodys_second(fleet: Fleet) -> None:
+    """A second one is made, and waits until the others have had their turn."""
+    order: list[int] = []
+    ready = asyncio.Event()
+
+    async def greedy(request: int) -> AsyncIterator[int]:
+        await ready.wait()
+        for number in range(5):
+            order.append(number)
+            yield number
+
+    fleet.add(greedy)
+    client = fleet.client()
+    streams = [await client.generate(0) for _ in range(6)]
+    while len(fleet.workers[0].running) < 6:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)  # all of them wait
+    ready.set()
+    assert await asyncio.gather(*map(read, streams)) == [list(range(5))] * 6
+    assert sorted(order[:12]) == [0] * 6 + [1] * 6

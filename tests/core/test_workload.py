@@ -78,6 +78,15 @@ async def test_a_load_that_changes_is_told_ten_times_a_second_at_most(host: Runt
     assert len(reports) == told  # nothing changed
 
 
+async def test_a_load_that_is_the_same_again_is_not_told(host: RuntimeHost) -> None:
+    reports: list[Load] = []
+    work = workload(host, reports)
+    work.admit(1)
+    work.release(1)
+    await asyncio.sleep(0.3)
+    assert reports == []
+
+
 async def until_stopped(request: Any, context: Any) -> AsyncIterator[int]:
     yield 1
     await context.stopped()
