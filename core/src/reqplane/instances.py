@@ -207,7 +207,7 @@ class InstanceTable:
     @property
     def where(self) -> str:
         """What messages call the place that workers are looked for in."""
-        return self._discovery.where or f"the {self._discovery.name} backend"
+        return self._discovery.place
 
     def check_open(self) -> None:
         """ReqplaneError once the runtime is closed."""

@@ -401,6 +401,11 @@ class Discovery(ABC):
     where: str = ""
     """What messages call the place, such as "the folder /tmp/x"; "" if there is no better word."""
 
+    @property
+    def place(self) -> str:
+        """`where`, or else the backend's name."""
+        return self.where or f"the {self.name} backend"
+
     @classmethod
     @abstractmethod
     async def open(cls, host: Host) -> Self:

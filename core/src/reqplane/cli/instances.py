@@ -106,10 +106,6 @@ async def _discovery(env: Mapping[str, str]) -> AsyncGenerator[Discovery]:
         yield discovery
 
 
-def _where(discovery: Discovery) -> str:
-    return discovery.where or f"the {discovery.name} backend"
-
-
 async def _listing(discovery: Discovery, changes: AsyncIterator[list[Change]]) -> list[Change]:
     """What there is, by path and number."""
     nothing: list[Change] = []
@@ -118,7 +114,7 @@ async def _listing(discovery: Discovery, changes: AsyncIterator[list[Change]]) -
             first = await anext(changes, nothing)
     except TimeoutError:
         raise DiscoveryUnavailable(
-            f"{_where(discovery)} did not tell within {_PATIENCE:g} s which workers there are"
+            f"{discovery.place} did not tell within {_PATIENCE:g} s which workers there are"
         ) from None
     return sorted(first, key=lambda change: (str(change.instance.endpoint), change.instance.instance_id))
 
@@ -126,9 +122,9 @@ async def _listing(discovery: Discovery, changes: AsyncIterator[list[Change]]) -
 async def _nothing(discovery: Discovery, endpoint: EndpointId | None) -> str:
     """Where nobody was found, and what there is instead."""
     if endpoint is None:
-        return f"no worker is registered in {_where(discovery)}"
+        return f"no worker is registered in {discovery.place}"
     others = {str(change.instance.endpoint) for change in await _listing(discovery, discovery.watch(None))}
-    missing = NoInstances(endpoint=str(endpoint), planes=(), where=_where(discovery), others=sorted(others))
+    missing = NoInstances(endpoint=str(endpoint), planes=(), where=discovery.place, others=sorted(others))
     return missing.summary()
 
 

@@ -155,16 +155,16 @@ class _Examination:
             async with asyncio.timeout(_PATIENCE):
                 instances = await _listing(discovery)
         except TimeoutError:
-            error = DiscoveryUnavailable(f"{_where(discovery)} gave no listing within {_PATIENCE:g} s")
+            error = DiscoveryUnavailable(f"{discovery.place} gave no listing within {_PATIENCE:g} s")
             self.findings.append(self._no_discovery(error))
             return []
         except ReqplaneError as error:
             self.findings.append(wrong(str(error), _read_on(error)))
             return []
         endpoints = sorted({str(instance.endpoint) for instance in instances})
-        self.findings.append(ok(f"{_where(discovery)} holds {_count(instances, endpoints)}"))
+        self.findings.append(ok(f"{discovery.place} holds {_count(instances, endpoints)}"))
         if path is not None and path not in endpoints:
-            self.findings.append(_nobody(path, endpoints, _where(discovery)))
+            self.findings.append(_nobody(path, endpoints, discovery.place))
         return instances
 
     # ── addresses ──
@@ -236,10 +236,6 @@ async def _listing(discovery: Discovery) -> list[Instance]:
         found = [change.instance for change in changes if change.up]
         return sorted(found, key=lambda one: (str(one.endpoint), one.instance_id))
     return []
-
-
-def _where(discovery: Discovery) -> str:
-    return discovery.where or f"the {discovery.name} backend"
 
 
 def _count(instances: Sequence[Instance], endpoints: Sequence[str]) -> str:
