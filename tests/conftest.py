@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
+from servers import Etcd, Nats
 
 # A busy machine is no failure; each test has a time limit of its own.
 hypothesis.settings.register_profile("reqplane", deadline=None)
@@ -14,3 +17,35 @@ hypothesis.settings.load_profile("reqplane")
 # start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """One NATS server for all tests that do it no harm; they differ by their namespaces."""
+    server = Nats(tmp_path_factory.mktemp("nats")).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """One etcd for all tests that do it no harm; they differ by their namespaces."""
+    server = Etcd(tmp_path_factory.mktemp("etcd")).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """A NATS server that the test may kill."""
+    server = Nats(tmp_path_factory.mktemp("nats")).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """An etcd that the test may kill."""
+    server = Etcd(tmp_path_factory.mktemp("etcd")).start()
+    yield server
+    server.close()

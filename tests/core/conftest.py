@@ -77,7 +77,7 @@ class Fleet:
     def client(self, mode: str = "round_robin") -> Client:
         policies = {"round_robin": RoundRobin(), "random": Random()}
         transports = [MemoryRequests(self.network, name) for name in self.planes]
-        self.table = InstanceTable(ENDPOINT, Nowhere(), transports, self.codecs)  # type: ignore[arg-type]
+        self.table = InstanceTable(ENDPOINT, Nowhere(), transports, self.codecs, self.host.timers)  # type: ignore[arg-type]
         for policy in policies.values():
             self.table.inform(policy)
         self.table._apply([Change(instance, up=True) for instance in self.instances])

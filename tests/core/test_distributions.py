@@ -14,7 +14,12 @@ import pytest
 import reqplane
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = {"core": "reqplane", "plugins/http": "reqplane_http", "plugins/tcp_stream": "reqplane_tcp_stream"}
+PACKAGES = {
+    "core": "reqplane",
+    "plugins/http": "reqplane_http",
+    "plugins/nats": "reqplane_nats",
+    "plugins/tcp_stream": "reqplane_tcp_stream",
+}
 VERSION = "0.1.0"
 
 

@@ -21,11 +21,13 @@ FOLDERS = {
     "reqplane": "core",
     "reqplane_tcp_stream": "plugins/tcp_stream",
     "reqplane_http": "plugins/http",
+    "reqplane_nats": "plugins/nats",
 }
 ENTRY_POINTS = {
     "reqplane": {"console_scripts": {"reqplane": "reqplane_command:main"}},
     "reqplane_tcp_stream": {"reqplane.transports": {"tcp_stream": "reqplane_tcp_stream.plugin"}},
     "reqplane_http": {"reqplane.transports": {"http": "reqplane_http.plugin"}},
+    "reqplane_nats": {"reqplane.transports": {"nats": "reqplane_nats.plugin"}},
 }
 PLANES = {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reqplane.errors import DiscoveryError, ReqplaneError
-from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy
+from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy, Timer, Timers
 from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
 
@@ -77,8 +77,10 @@ class InstanceTable:
         discovery: Discovery,
         transports: Sequence[RequestTransport[Any]],
         codecs: Mapping[str, PayloadCodec],
+        timers: Timers,
     ) -> None:
         self.endpoint = endpoint
+        self._timers = timers
         self._policies: list[RouterPolicy] = []
         self._hears_reports: list[RouterPolicy] = []
         self._discovery = discovery
@@ -87,6 +89,7 @@ class InstanceTable:
         self._unusable: dict[int, str] = {}  # why not, for messages
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
+        self._held: dict[int, Timer] = {}  # gone, if discovery is right
         self._listed = asyncio.Event()
         self._closed = False  # nobody follows any more
         self._changed: asyncio.Future[None] | None = None
@@ -116,8 +119,11 @@ class InstanceTable:
         touched = [change.instance.incarnation for change in changes]
         before = {incarnation: self._workers.get(incarnation) for incarnation in touched}
         for change in changes:
+            if change.hold and not change.up:
+                self._hold(change)
+                continue
             self._remove(change.instance.incarnation)
-            if change.up:
+            if change.up and not change.instance.draining:
                 self._add(change.instance)
         # What has come of it all: one that came and went within a batch was never there.
         moved = [(was, now) for key, was in before.items() if (now := self._workers.get(key)) is not was]
@@ -127,6 +133,25 @@ class InstanceTable:
             for policy in self._policies:
                 policy.changed(added, removed)
         self._wake()
+
+    def _hold(self, change: Change) -> None:
+        """Go on using a worker that may be gone: until the time is up, it comes back, or it says so."""
+        incarnation = change.instance.incarnation
+        if incarnation not in self._workers or incarnation in self._held:
+            return
+        until = asyncio.get_running_loop().time() + change.hold
+        self._held[incarnation] = self._timers.at(until, lambda: self.gone(incarnation))
+        log.warning(
+            "%s is gone from %s, which may be wrong: it stays in use for %g s, as long as it answers",
+            change.instance.label,
+            self._discovery.place,
+            change.hold,
+        )
+
+    def gone(self, incarnation: int) -> None:
+        """Let go of a worker that was only held: it refuses connections, or says that it leaves."""
+        if incarnation in self._held:
+            self._apply([Change(self._workers[incarnation].instance, up=False)])
 
     def close(self) -> None:
         """Nobody follows any more: what waits or asks from here on gets ReqplaneError."""
@@ -141,6 +166,8 @@ class InstanceTable:
 
     def _remove(self, incarnation: int) -> None:
         self._unusable.pop(incarnation, None)
+        if (held := self._held.pop(incarnation, None)) is not None:
+            held.cancel()
         worker = self._workers.pop(incarnation, None)
         if worker is not None and self._by_id.get(worker.instance.instance_id) is worker:
             del self._by_id[worker.instance.instance_id]

@@ -61,7 +61,7 @@ class Instance:
     encoded in.  `planes` names the planes that the record speaks of.  `version` is that of the worker's
     reqplane and `started` when it began to serve, in seconds since 1970 by its own clock; None where the
     record does not say.  `shared` says that this is an address, a balancer's perhaps, and not one worker:
-    who answers there may be another one each time.
+    who answers there may be another one each time.  `draining`: it is leaving, and takes nothing new.
     """
 
     endpoint: EndpointId
@@ -74,6 +74,7 @@ class Instance:
     version: str | None = None
     started: float | None = None
     shared: bool = False
+    draining: bool = False
 
     @property
     def label(self) -> str:
@@ -83,10 +84,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A worker that appeared (`up`) or went (not `up`)."""
+    """A worker that appeared (`up`) or went (not `up`).
+
+    `hold` belongs to one that went: for so many seconds discovery is not sure of it, having just been cut
+    off perhaps.  The worker stays in use for them, unless it says itself that it leaves, or refuses
+    connections.
+    """
 
     instance: Instance
     up: bool
+    hold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class DistributedRuntime:
         table = self._tables.get(endpoint)
         if table is None:
             transports = list(self._transports.values())
-            table = InstanceTable(endpoint, self._discovery, transports, self._codecs)
+            table = InstanceTable(endpoint, self._discovery, transports, self._codecs, self._host.timers)
             self._tables[endpoint] = table
             following = self._host.spawn(table.follow(), f"follows {endpoint}")
             following.add_done_callback(lambda _: table.close())

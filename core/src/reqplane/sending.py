@@ -27,6 +27,7 @@ from reqplane.errors import (
     ReqplaneError,
     RequestError,
     RequestRefused,
+    WorkerDraining,
 )
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
@@ -163,6 +164,8 @@ class Sending:
         refused = isinstance(error, RequestRefused)
         self._over(worker, "refused" if refused else "unreachable")
         self._error = error
+        if isinstance(error, CannotConnect | WorkerDraining):
+            self._client.table.gone(worker.instance.incarnation)
         elsewhere = isinstance(error, CannotConnect) or (
             isinstance(error, RequestRefused) and error.retry_elsewhere
         )

@@ -27,10 +27,10 @@ from reqplane.settings import Problem, Settings, collect
 # Where what we publish comes from.  A name that is not ours gets no such hint: anybody could own it.
 _PUBLISHED = {
     (REQUEST_PLANE, "http"): "`pip install reqplane-http`",
-    (REQUEST_PLANE, "nats"): "`pip install reqplane-nats`, once that is released",
+    (REQUEST_PLANE, "nats"): "`pip install reqplane-nats`",
     (REQUEST_PLANE, "tcp"): "`pip install reqplane-tcp`, once that is released",
     (RESPONSE, RESPONSE_PLANE): "`pip install reqplane-tcp-stream`",
-    (DISCOVERY, "etcd"): '`pip install "reqplane[etcd]"`, once that is released',
+    (DISCOVERY, "etcd"): '`pip install "reqplane[etcd]"`',
 }
 
 # What works without a server, for those who did not choose anything.

@@ -93,6 +93,11 @@ def make_record(
     return record
 
 
+def leaving(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a worker that takes nothing new: what tells a leave in order from a lost lease."""
+    return {**record, "draining": True}
+
+
 def encode_record(record: Mapping[str, Any]) -> bytes:
     """The record as it is stored; WireError if it is not JSON or so large that nobody would read it."""
     try:
@@ -147,6 +152,7 @@ def parse_record(key: str, value: bytes | str | Mapping[str, Any]) -> Instance:
             capacity=_number(record, "capacity", None),
             version=_version(record),
             started=_started(record),
+            draining=record.get("draining") is True,
         )
     except WireError as error:
         raise WireError(f"the record {_shown(key)}: {error}") from error

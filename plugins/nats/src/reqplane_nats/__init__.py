@@ -1,0 +1,1 @@
+"""Reqplane's nats request plane."""
