@@ -63,11 +63,6 @@ class Worker:
         return EnvelopedDialect(self.codec.name, self.codec)
 
 
-def wants_reports(policy: RouterPolicy) -> bool:
-    """Whether a policy looks at the workers' own reports."""
-    return type(policy).reported is not RouterPolicy.reported
-
-
 class InstanceTable:
     """Follows one endpoint, and tells router policies of every worker that can be reached."""
 
@@ -80,6 +75,7 @@ class InstanceTable:
         timers: Timers,
     ) -> None:
         self.endpoint = endpoint
+        self._path = str(endpoint)
         self._timers = timers
         self._policies: list[RouterPolicy] = []
         self._hears_reports: list[RouterPolicy] = []
@@ -195,13 +191,13 @@ class InstanceTable:
         """Tell a policy who there is, and from now on who comes and goes."""
         policy.changed(self.instances(), [])
         self._policies.append(policy)
-        if wants_reports(policy):
+        if type(policy).reported is not RouterPolicy.reported:
             self._hears_reports.append(policy)
 
     def reported(self, incarnation: int, load: Load) -> None:
         """A worker told its load; tell the policies that want to know."""
         worker = self._workers.get(incarnation)
-        if worker is not None:
+        if worker is not None and load.endpoint in (None, self._path):
             for policy in self._hears_reports:
                 policy.reported(worker.instance, load)
 
