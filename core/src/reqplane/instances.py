@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reqplane.errors import DiscoveryError, ReqplaneError
+from reqplane.errors import DiscoveryError, DiscoveryUnavailable, ReqplaneError, describe
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy, Timer, Timers
 from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
@@ -86,7 +86,8 @@ class InstanceTable:
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
         self._held: dict[int, Timer] = {}  # gone, if discovery is right
-        self._listed = asyncio.Event()
+        self._has_listing = False
+        self._trouble: asyncio.Future[DiscoveryError | None] | None = None
         self._closed = False  # nobody follows any more
         self._changed: asyncio.Future[None] | None = None
 
@@ -107,8 +108,10 @@ class InstanceTable:
                     self._apply(changes)
             except DiscoveryError as error:
                 log.warning("following %s failed, trying again: %s", self.endpoint, error)
-            except Exception:
+                self._failed(error)
+            except Exception as error:
                 log.exception("following %s failed, trying again", self.endpoint)
+                self._failed(DiscoveryUnavailable(f"{self.where} failed: {describe(error)}"))
             await asyncio.sleep(_RETRY_PAUSE)
 
     def _apply(self, changes: Sequence[Change]) -> None:
@@ -129,6 +132,11 @@ class InstanceTable:
             for policy in self._policies:
                 policy.changed(added, removed)
         self._wake()
+
+    def _failed(self, error: DiscoveryError) -> None:
+        """Whoever waits for the first listing need not wait any longer."""
+        if not self._has_listing and self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(error)
 
     def _hold(self, change: Change) -> None:
         """Go on using a worker that may be gone: until the time is up, it comes back, or it says so."""
@@ -156,7 +164,9 @@ class InstanceTable:
 
     def _wake(self) -> None:
         """Those who wait look again."""
-        self._listed.set()
+        self._has_listing = True
+        if self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(None)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -238,8 +248,13 @@ class InstanceTable:
             raise ReqplaneError("the runtime that this client belongs to is closed")
 
     async def listed(self) -> None:
-        """Wait for the first listing."""
-        await self._listed.wait()
+        """Wait for the first listing; DiscoveryError if the attempt to get it fails, and others go on."""
+        if not self._has_listing:
+            if self._trouble is None or self._trouble.done():
+                self._trouble = asyncio.get_running_loop().create_future()
+            error = await asyncio.shield(self._trouble)
+            if error is not None:
+                raise error
         self.check_open()
 
     async def wait_for_any(self) -> None:

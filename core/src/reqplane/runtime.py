@@ -54,6 +54,7 @@ class Endpoint:
     async def client(self, router_mode: str | None = None) -> Client:
         """A client of this endpoint, which knows by then the workers that there are.
 
+        DiscoveryUnavailable if they can't be asked for; it may be called again.
         `router_mode`: a policy's name; DYN_ROUTER_MODE if left out.
         """
         return await self._runtime.client(self.id, router_mode)
