@@ -118,6 +118,8 @@ class InstanceTable:
         touched = [change.instance.incarnation for change in changes]
         before = {incarnation: self._workers.get(incarnation) for incarnation in touched}
         for change in changes:
+            if not change.up and self._has_moved(change.instance):
+                continue
             if change.hold and not change.up:
                 self._hold(change)
                 continue
@@ -137,6 +139,11 @@ class InstanceTable:
         """Whoever waits for the first listing need not wait any longer."""
         if not self._has_listing and self._trouble is not None and not self._trouble.done():
             self._trouble.set_result(error)
+
+    def _has_moved(self, gone: Instance) -> bool:
+        """Whether what is gone is only a worker's former number: it has registered again since."""
+        worker = self._workers.get(gone.incarnation)
+        return worker is not None and worker.instance.instance_id != gone.instance_id
 
     def _hold(self, change: Change) -> None:
         """Go on using a worker that may be gone: until the time is up, it comes back, or it says so."""
