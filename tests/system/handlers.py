@@ -103,3 +103,21 @@ async def marked(request: dict[str, Any], context: Context):
     except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
         mark.write_text("cancelled")
         raise
+
+
+async def speak(request: dict[str, Any], context: Context):
+    """What the HTTP front is tested with: items, pauses, failures, bytes, headers."""
+    if "headers" in request:
+        yield dict(context.headers)
+    for i in range(request.get("n", 0)):
+        if "pause" in request:
+            await asyncio.sleep(request["pause"])
+        if i == request.get("fail"):
+            raise ValueError("told to")
+        yield {"i": i} if "size" not in request else "x" * request["size"]
+        if "file" in request:
+            Path(request["file"]).write_text(str(i))
+    if "odd" in request:
+        yield {"bytes": b"\x00\xff", "nan": float("nan")}[request["odd"]]
+    if "file" in request:
+        Path(request["file"]).write_text("done")
