@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib.metadata
 import logging
 import os
 import signal
@@ -224,8 +225,10 @@ async def test_the_log_level_is_read_at_each_connect() -> None:
 
 
 async def test_the_defaults_name_both_remedies(monkeypatch) -> None:
+    """Where only the core is installed."""
     for name in ("DYN_REQUEST_PLANE", "DYN_DISCOVERY_BACKEND"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: importlib.metadata.EntryPoints())
     with pytest.raises(SettingsError) as caught:
         async with reqplane.connect():
             pass
