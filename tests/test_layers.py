@@ -32,7 +32,7 @@ LAYERS = [
     },
     {"plugins", "guarded"},
     {"instances", "host", "workload"},
-    {"client", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
+    {"client", "push_router", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},
     {"cli", "demo", "doctor", "bench", "front", "frontend", "__main__"},

@@ -53,7 +53,13 @@ class Fleet:
         self.instances: list[Instance] = []
         self.planes: tuple[str, ...] = ("memory",)
 
-    def add(self, handler: Callable[..., Any], planes: tuple[str, ...] | None = None) -> ServedEndpoint:
+    def add(
+        self,
+        handler: Callable[..., Any],
+        planes: tuple[str, ...] | None = None,
+        max_concurrent: int | None = None,
+        max_queued: int | None = None,
+    ) -> ServedEndpoint:
         """One more worker; its number and incarnation are its place in the list and 100 more."""
         number = len(self.workers)
         answering = Answering(
@@ -65,13 +71,17 @@ class Fleet:
             Workload(self.limits, self.host.inflight, self.host.timers, self.response.report),
             max_frame_bytes=1 << 20,
         )
-        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering)
+        work = answering.workload.endpoint(str(ENDPOINT), max_concurrent, max_queued)
+        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering, work)
         worker.instance_ids.add(number)
         self.workers.append(worker)
         self.network.accepts[100 + number] = worker.accept
         planes = self.planes if planes is None else planes
         transport = dict.fromkeys(planes, "here")
-        self.instances.append(Instance(ENDPOINT, number, 100 + number, transport, self.codec, planes))
+        instance = Instance(
+            ENDPOINT, number, 100 + number, transport, self.codec, planes, capacity=max_concurrent
+        )
+        self.instances.append(instance)
         return worker
 
     def client(self, mode: str = "round_robin") -> Client:
@@ -89,7 +99,11 @@ class Fleet:
             self.call_home_timeout,
             self.idle_timeout,
         )
-        return Client(calling, self.table, mode, policies)
+
+        async def routed(mode: str) -> Client:
+            return self.client(mode)
+
+        return Client(calling, self.table, mode, policies, routed)
 
     async def close(self) -> None:
         for worker in self.workers:

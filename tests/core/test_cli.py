@@ -84,7 +84,7 @@ class FakeRuntime:
         self.asked.update(instance=instance_id)
         return self.generate(request, timeout=timeout)
 
-    async def serve_endpoint(self, handler: Any) -> None:
+    async def serve_endpoint(self, handler: Any, **bounds: Any) -> None:
         self.asked["handler"] = handler
         if self.failure:
             raise self.failure

@@ -11,7 +11,7 @@ from memory_planes import Network, eventually
 from reqplane import WorkerBusy
 from reqplane.host import InflightBytes, RuntimeHost
 from reqplane.model import Limits, Load
-from reqplane.workload import Workload
+from reqplane.workload import EndpointWork, Workload
 
 from .conftest import Fleet
 
@@ -23,7 +23,11 @@ async def host() -> AsyncIterator[RuntimeHost]:
     await host.aclose()
 
 
-def workload(host: RuntimeHost, reports: list[Load] | None = None) -> Workload:
+def workload(host: RuntimeHost, reports: list[Load] | None = None) -> EndpointWork:
+    return process(host, reports).endpoint("ns.comp.ep")
+
+
+def process(host: RuntimeHost, reports: list[Load] | None = None) -> Workload:
     told = [] if reports is None else reports
     return Workload(host.limits, host.inflight, host.timers, told.append)
 
@@ -134,3 +138,119 @@ async def test_bytes_of_a_request_are_given_back_however_it_ends() -> None:
         assert fleet.host.inflight.used == 0
     finally:
         await fleet.close()
+
+
+# ── a bound of the endpoint's own ──
+
+
+async def test_more_than_may_run_wait_in_the_order_of_arrival(host: RuntimeHost) -> None:
+    work = process(host).endpoint("ns.comp.ep", 1)
+    assert work.admit(1) is None
+    second, third = work.admit(1), work.admit(1)
+    assert second is not None
+    assert third is not None
+    assert work.load() == Load(1, 2, 1)
+    work.release(1)
+    assert second.done()
+    assert not third.done()
+    assert work.load() == Load(1, 1, 1)
+    work.release(1, second)
+    work.release(1, third)
+    assert work.load() == Load(0, 0, 1)
+    assert work.admit(1) is None
+
+
+async def test_one_that_gives_up_waiting_is_passed_over(host: RuntimeHost) -> None:
+    work = process(host).endpoint("ns.comp.ep", 1)
+    work.admit(1)
+    second, third = work.admit(1), work.admit(1)
+    assert second is not None
+    assert third is not None
+    second.cancel()
+    work.release(1)
+    assert third.done()
+    work.release(1, second)
+    assert work.load() == Load(1, 0, 1)
+    work.release(1, third)
+    assert work.load() == Load(0, 0, 1)
+
+
+async def test_one_that_gave_up_just_when_its_turn_came_hands_it_on(host: RuntimeHost) -> None:
+    work = process(host).endpoint("ns.comp.ep", 1)
+    work.admit(1)
+    second, third = work.admit(1), work.admit(1)
+    work.release(1)  # the second has its turn; its task is cancelled before it can take it
+    work.release(1, second)
+    assert third is not None
+    assert third.done()
+    assert work.load() == Load(1, 0, 1)
+
+
+async def test_a_full_queue_refuses(host: RuntimeHost) -> None:
+    work = process(host).endpoint("ns.comp.ep", 1, 1)
+    work.admit(1)
+    work.admit(1)
+    with pytest.raises(WorkerBusy, match=r"1 requests of ns\.comp\.ep are running and 1 are waiting"):
+        work.admit(1)
+    none_waits = process(host).endpoint("ns.comp.ep", 1, 0)
+    none_waits.admit(1)
+    with pytest.raises(WorkerBusy):
+        none_waits.admit(1)
+
+
+async def test_where_several_endpoints_are_served_each_report_says_whose_it_is(host: RuntimeHost) -> None:
+    both = process(host)
+    one = both.endpoint("ns.comp.one", 2)
+    assert one.load() == Load(0, 0, 2)
+    other = both.endpoint("ns.comp.other")
+    other.admit(1)
+    assert one.load() == Load(0, 0, 2, "ns.comp.one")
+    assert other.load() == Load(1, 0, None, "ns.comp.other")
+    both.forget(other)
+    assert one.load() == Load(0, 0, 2)
+
+
+async def test_requests_beyond_the_bound_are_accepted_and_run_one_after_the_other() -> None:
+    running = most = 0
+
+    async def handler(request: int) -> AsyncIterator[int]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        yield request
+
+    fleet = Fleet(Network("ack"), "msgpack")
+    try:
+        fleet.add(handler, max_concurrent=2)
+        client = fleet.client()
+        streams = [await client.generate(number) for number in range(9)]
+        assert [[item async for item in stream] for stream in streams] == [[number] for number in range(9)]
+        assert most == 2
+    finally:
+        await fleet.close()
+
+
+async def test_a_caller_that_leaves_while_its_request_waits_frees_its_place() -> None:
+    fleet = Fleet(Network("ack"), "msgpack")
+    try:
+        worker = fleet.add(until_stopped, max_concurrent=1, max_queued=1)
+        client = fleet.client()
+        first, second = await client.generate(1), await client.generate(2)
+        with pytest.raises(WorkerBusy):
+            await client.generate(3)
+        await second.aclose()
+        await eventually(lambda: len(worker.running) == 1)
+        third = await client.generate(3)
+        await first.aclose()
+        assert [item async for item in limited(third)] == [1]
+    finally:
+        await fleet.close()
+
+
+async def limited(stream: Any) -> AsyncIterator[Any]:
+    """The first item."""
+    async for item in stream:
+        yield item
+        return

@@ -69,6 +69,17 @@ async def test_a_report_reaches_every_frontend(make_pair: OpenPair):
         assert host.reports == [(host_of(one.worker).incarnation, Load(1, 2, None))]
 
 
+async def test_a_frontend_that_comes_later_hears_the_last_report_too(make_pair: OpenPair):
+    one, other = await make_pair(), await make_pair()
+    await one.call()
+    one.worker.report(Load(4, 0, 4))
+    one.worker.report(Load(5, 2, 8))
+    await Pair(other.frontend, one.worker).call()
+    host = host_of(other.frontend)
+    await until(lambda: host.reports)
+    assert host.reports == [(host_of(one.worker).incarnation, Load(5, 2, 8))]
+
+
 async def test_after_a_prologue_with_an_error_nothing_follows(pair: Pair):
     call = await pair.call()
     call.home.prologue("no \udcff such model")

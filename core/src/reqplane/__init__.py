@@ -43,6 +43,7 @@ from reqplane.errors import (
 )
 from reqplane.hookspecs import hookimpl
 from reqplane.model import EndpointId, Instance
+from reqplane.push_router import PushRouter
 from reqplane.routing import RouterMode
 from reqplane.runtime import DistributedRuntime, Endpoint, connect
 from reqplane.stream import Stream
@@ -72,6 +73,7 @@ __all__ = [
     "PluginConflict",
     "PluginError",
     "PluginNotFound",
+    "PushRouter",
     "ReqplaneError",
     "RequestError",
     "RequestRefused",

@@ -20,7 +20,7 @@ _MOST = 100_000
 """What a report may tell of others' requests: ten times what a worker runs."""
 
 
-class _Known:
+class KnownLoad:
     """One worker's load, as far as it is known here."""
 
     __slots__ = ("instance", "others", "own")
@@ -32,15 +32,16 @@ class _Known:
 
     @property
     def load(self) -> int:
+        """A report holds ours too, so this is the greater of what we count and what was told."""
         return self.own + self.others
 
 
-class _ByLoad(RouterPolicy):
+class ByLoad(RouterPolicy):
     """Keeps count; subclasses pick.  `_moved` is called when a worker's load is another one."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Known] = {}
-        self._left: dict[int, _Known] = {}  # gone, with requests of ours that are not over
+        self._known: dict[int, KnownLoad] = {}
+        self._left: dict[int, KnownLoad] = {}  # gone, with requests of ours that are not over
 
     def changed(self, added: Iterable[Instance], removed: Iterable[Instance]) -> None:
         added = list(added)
@@ -53,7 +54,7 @@ class _ByLoad(RouterPolicy):
         for instance in added:
             known = self._known.get(instance.incarnation) or self._left.pop(instance.incarnation, None)
             if known is None:
-                known = _Known(instance)
+                known = KnownLoad(instance)
             known.instance = instance
             self._known[instance.incarnation] = known
 
@@ -81,11 +82,11 @@ class _ByLoad(RouterPolicy):
             known.others = min(max(0, load.running + load.queued - known.own), _MOST)
             self._moved(known)
 
-    def _moved(self, known: _Known) -> None:
+    def _moved(self, known: KnownLoad) -> None:
         """Its load changed."""
 
 
-class LeastLoaded(_ByLoad):
+class LeastLoaded(ByLoad):
     """The worker with the least to do; among equals the one that has waited longest.
 
     Workers stand in lines, one for each load, and the loads in a heap.  A request or a report moves one
@@ -96,7 +97,7 @@ class LeastLoaded(_ByLoad):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: dict[int, OrderedDict[int, _Known]] = {}
+        self._lines: dict[int, OrderedDict[int, KnownLoad]] = {}
         self._line_of: dict[int, int] = {}
         self._loads: list[int] = []  # a heap: of every line, and of some that are gone; each load once
         self._in_heap: set[int] = set()
@@ -124,18 +125,18 @@ class LeastLoaded(_ByLoad):
         )
         return next(untried, None)
 
-    def _shortest(self) -> OrderedDict[int, _Known]:
+    def _shortest(self) -> OrderedDict[int, KnownLoad]:
         """The line of those with the least to do; there is one."""
         while (load := self._loads[0]) not in self._lines:
             self._in_heap.discard(heapq.heappop(self._loads))
         return self._lines[load]
 
-    def _moved(self, known: _Known) -> None:
+    def _moved(self, known: KnownLoad) -> None:
         incarnation = known.instance.incarnation
         self._leave_line(incarnation)
         self._join_line(incarnation, known)
 
-    def _join_line(self, incarnation: int, known: _Known) -> None:
+    def _join_line(self, incarnation: int, known: KnownLoad) -> None:
         load = self._line_of[incarnation] = known.load
         line = self._lines.get(load)
         if line is None:
@@ -153,14 +154,14 @@ class LeastLoaded(_ByLoad):
             del self._lines[load]
 
 
-class PowerOfTwo(_ByLoad):
+class PowerOfTwo(ByLoad):
     """Of two workers drawn at random the one with less to do."""
 
     name = "power_of_two"
 
     def __init__(self) -> None:
         super().__init__()
-        self._all: list[_Known] = []
+        self._all: list[KnownLoad] = []
         self._draw = random.Random().random
 
     def changed(self, added: Iterable[Instance], removed: Iterable[Instance]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from reqplane.context import Context
@@ -23,14 +23,28 @@ class Client:
         return f"Client({self.path!r}, router_mode={self.router_mode!r})"
 
     def __init__(
-        self, calling: Calling, table: InstanceTable, router_mode: str, policies: Mapping[str, RouterPolicy]
+        self,
+        calling: Calling,
+        table: InstanceTable,
+        router_mode: str,
+        policies: Mapping[str, RouterPolicy],
+        routed: Callable[[str], Awaitable[Client]],
     ) -> None:
         self.calling = calling
         self.table = table
         self.router_mode = router_mode
+        self.routed = routed
+        """Gives a client of the same endpoint with another router mode."""
+        self.thresholds: dict[float, RouterPolicy] = {}
+        """The policies of routers that leave busy workers alone, by their threshold."""
         self._policies = policies
         self._templates: dict[str, HeadTemplate] = {}
         self.path = str(table.endpoint)
+
+    @property
+    def policy(self) -> RouterPolicy:
+        """What `generate` picks workers by."""
+        return self._policies[self.router_mode]
 
     # ── calls; each returns a Stream, nothing is sent before it is awaited or iterated ──
 
@@ -47,7 +61,7 @@ class Client:
         `timeout` is in seconds for the whole answer, and travels to the worker; `context` hands on a
         handler's id, headers, deadline and cancellation.
         """
-        return Stream(self, request, self._policies[self.router_mode], None, context, timeout, annotated)
+        return Stream(self, request, self.policy, None, context, timeout, annotated)
 
     def round_robin(
         self,

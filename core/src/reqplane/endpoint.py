@@ -1,7 +1,7 @@
 """One call, answering side: accept a frame, call home, run the handler, send what it yields.
 
     accept      head checked ─► handler scheduled ─► return, and the plane acks
-    _answer     call home ─► decode ─► prologue ─► _stream: item ─► codec ─► write … ─► end
+    _answer     call home ─► its turn ─► decode ─► prologue ─► _stream: item ─► codec ─► write … ─► end
 
 The worker calls home before anything else, so a frontend soon knows that its request has arrived.  A
 handler that never awaits still gives way to others: after its first item and then every few KiB.
@@ -35,9 +35,8 @@ from reqplane.wire.dialect import Dialect, EnvelopedDialect
 from reqplane.wire.failure import SHORT_TEXT
 from reqplane.wire.frame import split
 from reqplane.wire.request import RequestHead, decode_head
-from reqplane.wire.shared import load_body
 from reqplane.wire.trace import INSTANCE, carried
-from reqplane.workload import Workload
+from reqplane.workload import EndpointWork, Turn, Workload
 
 log = logging.getLogger("reqplane")
 
@@ -71,7 +70,9 @@ class Answering:
 class ServedEndpoint:
     """One endpoint of this process.  `accept` is what its listeners call, on whichever plane."""
 
-    def __init__(self, endpoint: EndpointId, handler: Handler, answering: Answering) -> None:
+    def __init__(
+        self, endpoint: EndpointId, handler: Handler, answering: Answering, work: EndpointWork
+    ) -> None:
         self.endpoint = endpoint
         self.instance_ids: set[int] = set()
         """This worker's number, and those it had until lately."""
@@ -80,6 +81,7 @@ class ServedEndpoint:
         self._path = str(endpoint)
         self._handler = handler
         self._answering = answering
+        self._work = work
         self._loop = asyncio.get_running_loop()
         self._enveloped: dict[str, Dialect] = {}
         self._plain = {name: Dialect(name, codec) for name, codec in answering.codecs.items()}
@@ -98,14 +100,14 @@ class ServedEndpoint:
         if INSTANCE in headers:  # it was for this worker; a call made from here goes to another
             headers = {name: value for name, value in headers.items() if name != INSTANCE}
         size = len(header) + len(body)
-        self._answering.workload.admit(size)  # last, so that nothing can fail before the task gives it back
-        task = self._loop.create_task(self._answer(head, body, headers))
+        turn = self._work.admit(size)  # last, so that nothing can fail before the task gives it back
+        task = self._loop.create_task(self._answer(head, body, headers, turn))
         self.running.add(task)
-        task.add_done_callback(functools.partial(self._ended, size))
+        task.add_done_callback(functools.partial(self._ended, size, turn))
 
-    def _ended(self, size: int, task: asyncio.Task[None]) -> None:
+    def _ended(self, size: int, turn: Turn | None, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
-        self._answering.workload.release(size)
+        self._work.release(size, turn)
 
     def _check(self, head: RequestHead, delivery: Delivery) -> None:
         if head.endpoint is not None and head.endpoint != self._path:
@@ -134,7 +136,9 @@ class ServedEndpoint:
 
     # ── answering ──
 
-    async def _answer(self, head: RequestHead, body: Body, headers: Mapping[str, str]) -> None:
+    async def _answer(
+        self, head: RequestHead, body: Body, headers: Mapping[str, str], turn: Turn | None
+    ) -> None:
         """One request from call-home to end; nothing is raised, whatever the handler does."""
         task = asyncio.current_task()
         assert task is not None
@@ -163,6 +167,8 @@ class ServedEndpoint:
             late = context.deadline + _DEADLINE_GRACE
             deadline = self._answering.timers.at(late, lambda: told(Control.KILL))
         try:
+            if turn is not None:
+                await turn
             work = self._run(home, self._dialect(head, home), body, context)
             del head, body  # the bytes that the request came in: those of others may be among them
             await work
@@ -193,7 +199,7 @@ class ServedEndpoint:
             request = dialect.decode(body)
         except PayloadError as error:
             _tell(home, dialect, error, uncarried=True)
-            home.end(dialect.end(self._load()))
+            home.end(dialect.end(self._work.report()))
             return
         del body
         for observer in self._answering.observers:
@@ -214,11 +220,7 @@ class ServedEndpoint:
         if _is_cancelled():  # and the handler has swallowed it: what it sent is not the whole answer
             home.abort()
         else:
-            home.end(dialect.end(self._load()))
-
-    def _load(self) -> bytes:
-        """What frontends hear at the end of each answer: the load, this request still in it."""
-        return load_body(self._answering.workload.load())
+            home.end(dialect.end(self._work.report()))
 
     async def _stream(
         self, home: HomeStream, dialect: Dialect, request: Any, context: Context, sent: _Sent

@@ -321,10 +321,20 @@ class WorkerDraining(RequestRefused):
 
 
 class WorkerBusy(RequestRefused):
-    """The worker has as much to do as it may have."""
+    """The worker has as much to do as it may have; or all `workers` have, so that nobody was asked."""
 
     code = "busy"
     retry_elsewhere = True
+
+    def __init__(self, problem: str = "", *, workers: int | None = None, **fields: Any) -> None:
+        super().__init__(problem, **fields)
+        self.workers = workers
+
+    def summary(self) -> str:
+        if self.workers is None:
+            return super().summary()
+        who = "the only worker is" if self.workers == 1 else f"all {self.workers} workers are"
+        return f"{who} busy: {self.problem}"
 
 
 class NotAllowed(RequestRefused):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reqplane.errors import DiscoveryError, ReqplaneError
+from reqplane.errors import DiscoveryError, DiscoveryUnavailable, ReqplaneError, describe
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, RouterPolicy, Timer, Timers
 from reqplane.model import Change, EndpointId, Instance, Load
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
@@ -63,11 +63,6 @@ class Worker:
         return EnvelopedDialect(self.codec.name, self.codec)
 
 
-def wants_reports(policy: RouterPolicy) -> bool:
-    """Whether a policy looks at the workers' own reports."""
-    return type(policy).reported is not RouterPolicy.reported
-
-
 class InstanceTable:
     """Follows one endpoint, and tells router policies of every worker that can be reached."""
 
@@ -80,6 +75,7 @@ class InstanceTable:
         timers: Timers,
     ) -> None:
         self.endpoint = endpoint
+        self._path = str(endpoint)
         self._timers = timers
         self._policies: list[RouterPolicy] = []
         self._hears_reports: list[RouterPolicy] = []
@@ -90,7 +86,8 @@ class InstanceTable:
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
         self._held: dict[int, Timer] = {}  # gone, if discovery is right
-        self._listed = asyncio.Event()
+        self._has_listing = False
+        self._trouble: asyncio.Future[DiscoveryError | None] | None = None
         self._closed = False  # nobody follows any more
         self._changed: asyncio.Future[None] | None = None
 
@@ -111,14 +108,18 @@ class InstanceTable:
                     self._apply(changes)
             except DiscoveryError as error:
                 log.warning("following %s failed, trying again: %s", self.endpoint, error)
-            except Exception:
+                self._failed(error)
+            except Exception as error:
                 log.exception("following %s failed, trying again", self.endpoint)
+                self._failed(DiscoveryUnavailable(f"{self.where} failed: {describe(error)}"))
             await asyncio.sleep(_RETRY_PAUSE)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         touched = [change.instance.incarnation for change in changes]
         before = {incarnation: self._workers.get(incarnation) for incarnation in touched}
         for change in changes:
+            if not change.up and self._has_moved(change.instance):
+                continue
             if change.hold and not change.up:
                 self._hold(change)
                 continue
@@ -133,6 +134,16 @@ class InstanceTable:
             for policy in self._policies:
                 policy.changed(added, removed)
         self._wake()
+
+    def _failed(self, error: DiscoveryError) -> None:
+        """Whoever waits for the first listing need not wait any longer."""
+        if not self._has_listing and self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(error)
+
+    def _has_moved(self, gone: Instance) -> bool:
+        """Whether what is gone is only a worker's former number: it has registered again since."""
+        worker = self._workers.get(gone.incarnation)
+        return worker is not None and worker.instance.instance_id != gone.instance_id
 
     def _hold(self, change: Change) -> None:
         """Go on using a worker that may be gone: until the time is up, it comes back, or it says so."""
@@ -160,7 +171,9 @@ class InstanceTable:
 
     def _wake(self) -> None:
         """Those who wait look again."""
-        self._listed.set()
+        self._has_listing = True
+        if self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(None)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -195,13 +208,13 @@ class InstanceTable:
         """Tell a policy who there is, and from now on who comes and goes."""
         policy.changed(self.instances(), [])
         self._policies.append(policy)
-        if wants_reports(policy):
+        if type(policy).reported is not RouterPolicy.reported:
             self._hears_reports.append(policy)
 
     def reported(self, incarnation: int, load: Load) -> None:
         """A worker told its load; tell the policies that want to know."""
         worker = self._workers.get(incarnation)
-        if worker is not None:
+        if worker is not None and load.endpoint in (None, self._path):
             for policy in self._hears_reports:
                 policy.reported(worker.instance, load)
 
@@ -242,8 +255,13 @@ class InstanceTable:
             raise ReqplaneError("the runtime that this client belongs to is closed")
 
     async def listed(self) -> None:
-        """Wait for the first listing."""
-        await self._listed.wait()
+        """Wait for the first listing; DiscoveryError if the attempt to get it fails, and others go on."""
+        if not self._has_listing:
+            if self._trouble is None or self._trouble.done():
+                self._trouble = asyncio.get_running_loop().create_future()
+            error = await asyncio.shield(self._trouble)
+            if error is not None:
+                raise error
         self.check_open()
 
     async def wait_for_any(self) -> None:

@@ -228,11 +228,16 @@ class Control(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a worker has to do: requests running, waiting, and how many it may run (None = unbounded)."""
+    """What a worker has to do: requests running, waiting, and how many it may run (None = unbounded).
+
+    `endpoint` is the path of the endpoint that is meant, where the worker's process serves several; None =
+    the only one.
+    """
 
     running: int
     queued: int
     capacity: int | None = None
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import sys
@@ -17,12 +18,12 @@ from reqplane.escaping import escape_log
 from reqplane.guarded import GuardedObserver, guarded_codec, guarded_policy
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
-from reqplane.instances import InstanceTable, wants_reports
+from reqplane.instances import InstanceTable
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
-from reqplane.serving import Planes, Serving
+from reqplane.serving import Bounds, Planes, Serving
 from reqplane.settings import Settings, collect, environment
 from reqplane.spelling import warn_of_misspelt
 from reqplane.workload import Workload
@@ -37,18 +38,23 @@ class Endpoint:
         self._runtime = runtime
         self.id = endpoint
 
-    async def serve_endpoint(self, handler: Callable[..., Any]) -> None:
+    async def serve_endpoint(
+        self, handler: Callable[..., Any], *, max_concurrent: int | None = None, max_queued: int | None = None
+    ) -> None:
         """Serve it with `handler` until SIGTERM, SIGINT or `runtime.shutdown()`; returns drained.
 
         `handler(request, context)` or `handler(request)`: an async generator, a coroutine (one item) or a
-        generator (runs in a thread); anything else is a TypeError.  TimeoutError: handlers still ran when
-        the drain time was over.
+        generator (runs in a thread); anything else is a TypeError.  At most `max_concurrent` requests run
+        at once, and at most `max_queued` wait for their turn, in the order of arrival; what is more is
+        refused, and goes to another worker.  None = no bound.  TimeoutError: handlers still ran when the
+        drain time was over.
         """
-        await self._runtime.serve(self.id, handler)
+        await self._runtime.serve(self.id, handler, Bounds(max_concurrent, max_queued))
 
     async def client(self, router_mode: str | None = None) -> Client:
         """A client of this endpoint, which knows by then the workers that there are.
 
+        DiscoveryUnavailable if they can't be asked for; it may be called again.
         `router_mode`: a policy's name; DYN_ROUTER_MODE if left out.
         """
         return await self._runtime.client(self.id, router_mode)
@@ -107,12 +113,14 @@ class DistributedRuntime:
 
     # ── serving ──
 
-    async def serve(self, endpoint: EndpointId, handler: Callable[..., Any]) -> None:
+    async def serve(
+        self, endpoint: EndpointId, handler: Callable[..., Any], bounds: Bounds | None = None
+    ) -> None:
         """See `Endpoint.serve_endpoint`."""
         planes = Planes(
             list(self._transports.values()), self._discovery, self.settings.codec, self.settings.drain_timeout
         )
-        serving = Serving(endpoint, adapt(handler), planes, self._answering)
+        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds)
         await self._response.listen()  # a record tells the worker's own response address too
         self._take_signals()
         done = asyncio.get_running_loop().create_future()
@@ -164,9 +172,8 @@ class DistributedRuntime:
             policies = {name: self._policy(name, endpoint) for name in wanted}
             for policy in policies.values():
                 table.inform(policy)
-                if wants_reports(policy):
-                    self._host.hand_reports_to(table.reported)
-            client = self._clients[endpoint, mode] = Client(self._calling(), table, mode, policies)
+            routed = functools.partial(self.client, endpoint)
+            client = self._clients[endpoint, mode] = Client(self._calling(), table, mode, policies, routed)
         return client
 
     def _policy(self, name: str, endpoint: EndpointId) -> RouterPolicy:
@@ -181,6 +188,7 @@ class DistributedRuntime:
             transports = list(self._transports.values())
             table = InstanceTable(endpoint, self._discovery, transports, self._codecs, self._host.timers)
             self._tables[endpoint] = table
+            self._host.hand_reports_to(table.reported)
             following = self._host.spawn(table.follow(), f"follows {endpoint}")
             following.add_done_callback(lambda _: table.close())
         return table

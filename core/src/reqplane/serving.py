@@ -43,14 +43,49 @@ class Planes:
     drain_timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many requests of an endpoint run at once, and how many more may wait; None = no bound.
+
+    TypeError or ValueError if they are no such numbers.
+    """
+
+    max_concurrent: int | None = None
+    max_queued: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("max_concurrent", self.max_concurrent, 1)
+        _check_count("max_queued", self.max_queued, 0)
+        if self.max_queued is not None and self.max_concurrent is None:
+            raise ValueError("max_queued wants max_concurrent beside it: without it no request waits")
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r:.60}, wanted a whole number or None")
+    if value < least:
+        raise ValueError(f"{name} is {value}, wanted at least {least}")
+
+
 class Serving:
     """One endpoint, while it is served."""
 
-    def __init__(self, endpoint: EndpointId, handler: Handler, planes: Planes, answering: Answering) -> None:
+    def __init__(
+        self,
+        endpoint: EndpointId,
+        handler: Handler,
+        planes: Planes,
+        answering: Answering,
+        bounds: Bounds | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self._planes = planes
         self._answering = answering
-        self._accepting = ServedEndpoint(endpoint, handler, answering)
+        bounds = bounds or Bounds()
+        self._work = answering.workload.endpoint(str(endpoint), bounds.max_concurrent, bounds.max_queued)
+        self._accepting = ServedEndpoint(endpoint, handler, answering, self._work)
         self._listeners: list[Listener] = []
         self._started = round(time.time(), 3)
 
@@ -61,6 +96,7 @@ class Serving:
         """
         planes = self._planes
         async with AsyncExitStack() as stack:
+            stack.callback(self._answering.workload.forget, self._work)
             stack.push_async_callback(self._cancel_handlers)
             registration = await planes.discovery.reserve(self.endpoint, self._answering.incarnation)
             stack.push_async_callback(registration.withdraw)
@@ -91,6 +127,7 @@ class Serving:
             members,
             self._planes.codec,
             [transport.name for transport in self._planes.transports],
+            self._work.capacity,
             version=_version(),
             started=self._started,
         )

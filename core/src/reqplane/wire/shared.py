@@ -176,9 +176,12 @@ def _dump(value: Any) -> bytes:
 
 def load_body(load: Load) -> bytes:
     """A load report: the body of REPORT, and of END where there is one."""
-    if load.capacity is None:
-        return b'{"running":%d,"queued":%d}' % (load.running, load.queued)
-    return b'{"running":%d,"queued":%d,"capacity":%d}' % (load.running, load.queued, load.capacity)
+    text = f'{{"running":{load.running},"queued":{load.queued}'
+    if load.capacity is not None:
+        text += f',"capacity":{load.capacity}'
+    if load.endpoint is not None:
+        text += f',"endpoint":"{load.endpoint}"'  # a path has nothing that JSON would escape
+    return f"{text}}}".encode()
 
 
 def read_load(body: Body) -> Load:
@@ -196,6 +199,8 @@ def _read_load(body: bytes) -> Load:
         found = cast("dict[str, Any]", members)
         running, queued, capacity = found.get("running"), found.get("queued", 0), found.get("capacity")
         counts = (running, queued, 0 if capacity is None else capacity)
-        if all(type(count) is int and 0 <= count < 2**31 for count in counts):
-            return Load(cast(int, running), cast(int, queued), capacity)
+        endpoint = found.get("endpoint")
+        named = endpoint is None or isinstance(endpoint, str)
+        if named and all(type(count) is int and 0 <= count < 2**31 for count in counts):
+            return Load(cast(int, running), cast(int, queued), capacity, endpoint)
     raise WireError(f"a load report wants running, queued and capacity, got {body!r:.80}")

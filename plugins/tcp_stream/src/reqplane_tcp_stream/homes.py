@@ -36,6 +36,7 @@ class HomeConnections:
         self._singles: set[SingleHomeStream] = set()
         self._connecting: dict[Key, asyncio.Task[WorkerConnection]] = {}
         self._dialling: set[asyncio.Task[Any]] = set()
+        self._reports: dict[str | None, bytes] = {}  # what was told last, by endpoint
         self._closed = False
 
     async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeStream:
@@ -71,6 +72,8 @@ class HomeConnections:
         if not connection.lost:
             self._all.add(connection)
             self._current[key] = connection
+            for body in self._reports.values():  # a load that stays as it is would not be told again
+                connection.send(shared.REPORT, 0, body)
         return connection
 
     def _make_room(self) -> None:
@@ -126,7 +129,7 @@ class HomeConnections:
 
     def report(self, load: Load) -> None:
         """Tell every frontend this worker's load."""
-        body = shared.load_body(load)
+        body = self._reports[load.endpoint] = shared.load_body(load)
         for connection in self._all:
             connection.send(shared.REPORT, 0, body)
 
