@@ -31,9 +31,9 @@ class HttpTransport(RequestTransport[Target]):
         self._host = host
         self._settings = settings
         self._most = host.limits.max_frame_bytes
-        self._client = H2Transport(host, settings)
-        self._post = self._client.post
         self._plain = PlainClient(host, settings)
+        self._client = H2Transport(host, settings, self._plain.post)
+        self._post = self._client.post
         self._server: HttpServer | None = None
         self._opening = asyncio.Lock()
 
