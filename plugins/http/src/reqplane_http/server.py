@@ -92,11 +92,11 @@ class HttpServer:
     async def _start(self, listener: socket.socket) -> None:
         self._accepting = await asyncio.start_server(self._serve, sock=listener, backlog=_BACKLOG)
 
-    def listen(self, served: Served, accept: Accept) -> HttpListener:
+    def listen(self, served: Served, accept: Accept) -> HttpEndpoint:
         """Serve one more endpoint."""
         route = Route(served.endpoint, accept)
         self._app.add(route)
-        return HttpListener(self, route, served)
+        return HttpEndpoint(self, route, served)
 
     @property
     def closing(self) -> bool:
@@ -149,7 +149,7 @@ class HttpServer:
             writer.close()
 
 
-class HttpListener(Listener):
+class HttpEndpoint(Listener):
     """One endpoint on the server."""
 
     def __init__(self, server: HttpServer, route: Route, served: Served) -> None:
