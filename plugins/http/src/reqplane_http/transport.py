@@ -56,6 +56,9 @@ class HttpTransport(RequestTransport[Target]):
                 self._client.gather(target)
         return target
 
+    def address(self, target: Target) -> str:
+        return target.address
+
     def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """A plain function that returns a future: no task for a request."""
         size = len(frame)
