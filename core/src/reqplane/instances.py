@@ -28,12 +28,13 @@ _RETRY_PAUSE = 0.25
 class Route:
     """One way to a worker: a plane and what it needs to send there."""
 
-    __slots__ = ("carries_headers", "plane", "target", "transport")
+    __slots__ = ("address", "carries_headers", "plane", "target", "transport")
 
     def __init__(self, transport: RequestTransport[Any], target: Any) -> None:
         self.transport = transport
         self.target = target
         self.plane = transport.name
+        self.address = transport.address(target)
         self.carries_headers = transport.capabilities.headers
 
 
@@ -41,10 +42,10 @@ def _route(transport: RequestTransport[Any], instance: Instance) -> Route | None
     """How this plane reaches the worker; a record that the plane can't digest harms only itself."""
     try:
         target = transport.target(instance)
+        return None if target is None else Route(transport, target)
     except Exception:
         log.exception("%s can't read the record of %s, which it leaves out", transport.name, instance.label)
         return None
-    return None if target is None else Route(transport, target)
 
 
 class Worker:
@@ -57,6 +58,10 @@ class Worker:
         self.routes = routes
         self.codec = codec
         self.dialect = Dialect(codec.name, codec)
+
+    def addresses(self) -> set[str]:
+        """Where its planes reach it, as far as others may be there too."""
+        return {route.address for route in self.routes if route.address is not None}
 
     def enveloped(self) -> Dialect:
         """The dialect for a stream that turned out to have envelopes."""
@@ -85,6 +90,7 @@ class InstanceTable:
         self._unusable: dict[int, str] = {}  # why not, for messages
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
+        self._at: Counter[str] = Counter()  # how many workers have an address
         self._held: dict[int, Timer] = {}  # gone, if discovery is right
         self._has_listing = False
         self._trouble: asyncio.Future[DiscoveryError | None] | None = None
@@ -182,7 +188,13 @@ class InstanceTable:
         if (held := self._held.pop(incarnation, None)) is not None:
             held.cancel()
         worker = self._workers.pop(incarnation, None)
-        if worker is not None and self._by_id.get(worker.instance.instance_id) is worker:
+        if worker is None:
+            return
+        for address in worker.addresses():
+            self._at[address] -= 1
+            if not self._at[address]:
+                del self._at[address]
+        if self._by_id.get(worker.instance.instance_id) is worker:
             del self._by_id[worker.instance.instance_id]
 
     def _add(self, instance: Instance) -> None:
@@ -202,6 +214,7 @@ class InstanceTable:
             self._unusable[instance.incarnation] = why
             return
         worker = Worker(instance, routes, codec)
+        self._at.update(worker.addresses())
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
 
     def inform(self, policy: RouterPolicy) -> None:
@@ -222,6 +235,11 @@ class InstanceTable:
 
     def worker(self, incarnation: int) -> Worker | None:
         return self._workers.get(incarnation)
+
+    def together(self, worker: Worker, plane: str | None) -> int:
+        """How many workers are where this plane reaches that one: 1, or more behind a balancer."""
+        address = next((route.address for route in worker.routes if route.plane == plane), None)
+        return 1 if address is None else max(self._at[address], 1)
 
     def by_id(self, instance_id: int) -> Worker | None:
         return self._by_id.get(instance_id)

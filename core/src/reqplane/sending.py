@@ -28,6 +28,7 @@ from reqplane.errors import (
     RequestError,
     RequestRefused,
     WorkerDraining,
+    WrongInstance,
 )
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
@@ -42,6 +43,11 @@ log = logging.getLogger("reqplane")
 
 _ASK_AGAIN = 8
 """Refusals after which an address that several workers share is given up."""
+_ASK_FOR_ONE = 16
+"""The same for a call to one certain worker among them, times the workers that are known to be there: a
+balancer that chooses at random has then missed it once in ten million times."""
+_MOST_FOR_ONE = 256
+"""But not more often than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +170,14 @@ class Sending:
         refused = isinstance(error, RequestRefused)
         self._over(worker, "refused" if refused else "unreachable")
         self._error = error
-        if isinstance(error, CannotConnect | WorkerDraining):
+        together = self._client.table.together(worker, error.transport)
+        if isinstance(error, CannotConnect) or (isinstance(error, WorkerDraining) and together == 1):
             self._client.table.gone(worker.instance.incarnation)
         elsewhere = isinstance(error, CannotConnect) or (
             isinstance(error, RequestRefused) and error.retry_elsewhere
         )
-        if elsewhere and refused and worker.instance.shared and self._asked_again < _ASK_AGAIN:
+        shared = worker.instance.shared or together > 1
+        if elsewhere and refused and shared and self._asked_again < _patience(error, together):
             self._asked_again += 1  # somebody else may be behind the same address
             return
         if self._tried is None:
@@ -288,6 +296,13 @@ class Sending:
 
 
 _NOBODY: frozenset[int] = frozenset()
+
+
+def _patience(error: RequestError, together: int) -> int:
+    """How often an address that several workers share is asked again."""
+    if isinstance(error, WrongInstance):
+        return min(_ASK_FOR_ONE * together, _MOST_FOR_ONE)
+    return _ASK_AGAIN
 
 
 def locate(
