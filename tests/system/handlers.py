@@ -103,3 +103,12 @@ async def marked(request: dict[str, Any], context: Context):
     except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
         mark.write_text("cancelled")
         raise
+
+
+async def noted(request: dict[str, Any]):
+    """`n` numbers with pauses; each request that runs here leaves its id in a file of this process."""
+    with (Path(request["folder"]) / str(os.getpid())).open("a") as file:
+        file.write(f"{request['id']}\n")
+    for i in range(request["n"]):
+        yield i
+        await asyncio.sleep(request["pause"])

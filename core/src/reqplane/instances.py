@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reqplane.errors import DiscoveryError, DiscoveryUnavailable, ReqplaneError, describe
@@ -23,18 +23,41 @@ _LOOK_AROUND = 1.0
 """Seconds to ask discovery what else there is, for a message."""
 _RETRY_PAUSE = 0.25
 """Seconds before a watch that failed is started again."""
+_REST = 8.0
+"""How many times as long as it took to find out that a route doesn't connect, it is not the first choice."""
 
 
 class Route:
     """One way to a worker: a plane and what it needs to send there."""
 
-    __slots__ = ("carries_headers", "plane", "target", "transport")
+    __slots__ = ("_rest", "_rests_until", "carries_headers", "plane", "target", "transport")
 
     def __init__(self, transport: RequestTransport[Any], target: Any) -> None:
         self.transport = transport
         self.target = target
         self.plane = transport.name
         self.carries_headers = transport.capabilities.headers
+        self._rest = self._rests_until = 0.0
+
+    def failed(self, since: float, now: float) -> None:
+        """It could not connect, in an attempt that began at `since`."""
+        self._rest = (now - since) * _REST
+        self._rests_until = now + self._rest
+
+    def worked(self) -> None:
+        self._rest = 0.0
+
+    def rests(self, now: float) -> bool:
+        """Whether others should be tried first, so that not every request waits for a port that is closed.
+
+        When its rest is over one request finds out, and the next ones need not wait for that either.
+        """
+        if not self._rest:
+            return False
+        if now < self._rests_until:
+            return True
+        self._rests_until = now + self._rest
+        return False
 
 
 def _route(transport: RequestTransport[Any], instance: Instance) -> Route | None:
@@ -57,6 +80,19 @@ class Worker:
         self.routes = routes
         self.codec = codec
         self.dialect = Dialect(codec.name, codec)
+
+    def ways(self, clock: Callable[[], float]) -> Iterable[Route]:
+        """Its routes in the order in which they are to be tried."""
+        return self.routes if len(self.routes) == 1 else self._rested_first(clock)
+
+    def _rested_first(self, clock: Callable[[], float]) -> Iterator[Route]:
+        resting: list[Route] = []
+        for route in self.routes:
+            if route.rests(clock()):
+                resting.append(route)
+            else:
+                yield route
+        yield from resting
 
     def enveloped(self) -> Dialect:
         """The dialect for a stream that turned out to have envelopes."""
