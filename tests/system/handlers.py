@@ -121,3 +121,12 @@ async def speak(request: dict[str, Any], context: Context):
         yield {"bytes": b"\x00\xff", "nan": float("nan")}[request["odd"]]
     if "file" in request:
         Path(request["file"]).write_text("done")
+
+
+async def noted(request: dict[str, Any]):
+    """`n` numbers with pauses; each request that runs here leaves its id in a file of this process."""
+    with (Path(request["folder"]) / str(os.getpid())).open("a") as file:
+        file.write(f"{request['id']}\n")
+    for i in range(request["n"]):
+        yield i
+        await asyncio.sleep(request["pause"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reqplane.errors import DiscoveryError, DiscoveryUnavailable, ReqplaneError, describe
@@ -23,12 +23,22 @@ _LOOK_AROUND = 1.0
 """Seconds to ask discovery what else there is, for a message."""
 _RETRY_PAUSE = 0.25
 """Seconds before a watch that failed is started again."""
+_REST = 8.0
+"""How many times as long as it took to find out that a route doesn't connect, it is not the first choice."""
 
 
 class Route:
     """One way to a worker: a plane and what it needs to send there."""
 
-    __slots__ = ("address", "carries_headers", "plane", "target", "transport")
+    __slots__ = (
+        "_rest",
+        "_rests_until",
+        "address",
+        "carries_headers",
+        "plane",
+        "target",
+        "transport",
+    )
 
     def __init__(self, transport: RequestTransport[Any], target: Any) -> None:
         self.transport = transport
@@ -36,6 +46,27 @@ class Route:
         self.plane = transport.name
         self.address = transport.address(target)
         self.carries_headers = transport.capabilities.headers
+        self._rest = self._rests_until = 0.0
+
+    def failed(self, since: float, now: float) -> None:
+        """It could not connect, in an attempt that began at `since`."""
+        self._rest = (now - since) * _REST
+        self._rests_until = now + self._rest
+
+    def worked(self) -> None:
+        self._rest = 0.0
+
+    def rests(self, now: float) -> bool:
+        """Whether others should be tried first, so that not every request waits for a port that is closed.
+
+        When its rest is over one request finds out, and the next ones need not wait for that either.
+        """
+        if not self._rest:
+            return False
+        if now < self._rests_until:
+            return True
+        self._rests_until = now + self._rest
+        return False
 
 
 def _route(transport: RequestTransport[Any], instance: Instance) -> Route | None:
@@ -62,6 +93,19 @@ class Worker:
     def addresses(self) -> set[str]:
         """Where its planes reach it, as far as others may be there too."""
         return {route.address for route in self.routes if route.address is not None}
+
+    def ways(self, clock: Callable[[], float]) -> Iterable[Route]:
+        """Its routes in the order in which they are to be tried."""
+        return self.routes if len(self.routes) == 1 else self._rested_first(clock)
+
+    def _rested_first(self, clock: Callable[[], float]) -> Iterator[Route]:
+        resting: list[Route] = []
+        for route in self.routes:
+            if route.rests(clock()):
+                resting.append(route)
+            else:
+                yield route
+        yield from resting
 
     def enveloped(self) -> Dialect:
         """The dialect for a stream that turned out to have envelopes."""

@@ -203,14 +203,19 @@ class Sending:
         """Send to one worker, by its next plane if one can't connect."""
         if self._policy is not None:
             self._policy.started(worker.instance)
-        last = len(worker.routes) - 1
-        for index, route in enumerate(worker.routes):
+        clock, last = self._loop.time, len(worker.routes) - 1
+        for index, route in enumerate(worker.ways(clock)):
+            began = clock()
             try:
-                return await self._send(worker, route)
+                delivered = await self._send(worker, route)
             except CannotConnect as error:
+                route.failed(began, clock())
                 if index == last or self._stopped:
                     raise
                 log.info("request %s tries the next plane: %s", self._context.id, error)
+            else:
+                route.worked()
+                return delivered
         raise AssertionError("a worker has at least one route")
 
     async def _send(self, worker: Worker, route: Route) -> Delivered:
