@@ -103,3 +103,12 @@ async def marked(request: dict[str, Any], context: Context):
     except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
         mark.write_text("cancelled")
         raise
+
+
+async def noted(request: dict[str, Any]):
+    """`n` numbers with pauses, and a line in a file of this process that says it ran: the request's id."""
+    with (Path(request["folder"]) / str(os.getpid())).open("a") as notes:
+        notes.write(f"{request['id']}\n")
+    for i in range(request["n"]):
+        await asyncio.sleep(request["pause"])
+        yield i
