@@ -67,6 +67,8 @@ class EtcdTrial(Trial):
         told = json.loads(self.ctl("get", "--prefix", PREFIX, "-w", "json"))
         found: dict[int, tuple[int, str]] = {}
         for entry in told.get("kvs", []):
+            if "value" not in entry:
+                continue  # a number that is taken, by one who has not published yet
             record = json.loads(base64.b64decode(entry["value"]))
             found[record["instance_id"]] = record["incarnation"], f"{entry.get('lease', 0):x}"
         return found
