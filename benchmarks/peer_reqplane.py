@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import reqplane
 from workloads import Call, handler
 
-ABOUT = (
-    f"reqplane {importlib.metadata.version('reqplane')}, http plane, tcp_stream, file discovery, {{codec}}"
-)
+_VERSION = importlib.metadata.version("reqplane")
+_PLANE = os.environ["DYN_REQUEST_PLANE"]
+
+ABOUT = f"reqplane {_VERSION}, {_PLANE} plane, tcp_stream, file discovery, {{codec}}"
 """What the report says of it."""
 
 PATH = "bench.worker.generate"

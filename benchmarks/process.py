@@ -21,9 +21,9 @@ from workloads import WORKLOADS, Sample, measure, percentile
 _SPEED = os.environ.get("BENCH_SPEED", "1") == "1"
 
 
-def _cpu(worker: psutil.Process) -> float:
-    times = worker.cpu_times()
-    return time.process_time() + times.user + times.system
+def _cpu(others: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in others]
+    return time.process_time() + sum(one.user + one.system for one in times)
 
 
 def _figures(sample: Sample, cpu: float) -> dict[str, float]:
@@ -50,14 +50,14 @@ def _about(peer: Any) -> str:
 
 
 async def _frontend(peer: Any, names: list[str]) -> None:
-    worker = psutil.Process(int(os.environ["BENCH_WORKER_PID"]))
+    others = [psutil.Process(int(pid)) for pid in os.environ["BENCH_PIDS"].split()]
     print(json.dumps({"about": _about(peer)}), flush=True)
     async with peer.frontend() as call:
         for name in names:
             await measure(WORKLOADS[name], call)  # warms up
-            before = _cpu(worker)
+            before = _cpu(others)
             sample = await measure(WORKLOADS[name], call)
-            figures = _figures(sample, _cpu(worker) - before)
+            figures = _figures(sample, _cpu(others) - before)
             print(json.dumps({"workload": name, "figures": figures}), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Reqplane beside NVIDIA Dynamo and a raw asyncio baseline, in one interleaved run, as Markdown.
 
-    python benchmarks/run.py [--dynamo PYTHON] [--no-speed] [--samples 5] [--workloads all] [--write FILE]
+    python benchmarks/run.py [--dynamo PYTHON] [--nats] [--no-speed] [--samples 5] [--workloads all]
+                             [--write FILE]
 
 Each sample starts a worker process and a frontend process on loopback, one peer after the other.  Figures
 are medians over the samples, with the range.  Compare ratios, not figures: machines differ.
@@ -8,7 +9,7 @@ are medians over the samples, with the range.  Compare ratios, not figures: mach
 Dynamo's wheel wants an environment of its own:
 
     python3.11 -m venv /tmp/dynamo && /tmp/dynamo/bin/pip install ai-dynamo-runtime==1.6.1 psutil uvloop
-    make bench BENCH="--dynamo /tmp/dynamo/bin/python --no-speed --write benchmarks/results.md"
+    make bench BENCH="--dynamo /tmp/dynamo/bin/python --nats --no-speed --write benchmarks/results.md"
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ class Peer:
     module: str
     python: str
     speed: bool = True
+    plane: str = "http"
 
     @property
     def program(self) -> list[str]:
         return [self.python, str(HERE / "process.py"), self.module]
 
 
-def _peers(dynamo: str | None, no_speed: bool) -> list[Peer]:
+def _peers(dynamo: str | None, nats: bool, no_speed: bool) -> list[Peer]:
     peers = [Peer("reqplane", "reqplane", sys.executable), Peer("raw", "raw", sys.executable)]
+    if nats:
+        peers.append(Peer("nats", "reqplane", sys.executable, plane="nats"))
     if dynamo:
         peers.append(Peer("dynamo", "dynamo", dynamo))
     if no_speed:
@@ -68,7 +72,7 @@ def _free_port() -> int:
 def _environment(folder: str, peer: Peer) -> dict[str, str]:
     env = {
         **os.environ,
-        "DYN_REQUEST_PLANE": "http",
+        "DYN_REQUEST_PLANE": peer.plane,
         "DYN_DISCOVERY_BACKEND": "file",
         "DYN_FILE_KV": folder,
         "DYN_HTTP_RPC_HOST": "127.0.0.1",
@@ -78,6 +82,7 @@ def _environment(folder: str, peer: Peer) -> dict[str, str]:
         "DYN_TCP_RESPONSE_STREAM_PORT": "0",
         "DYN_LOG": "warning",
         "BENCH_RAW_PORT": str(_free_port()),
+        "BENCH_PIDS": "",
         "BENCH_SPEED": "1" if peer.speed else "0",
     }
     if peer.name == "dynamo":
@@ -91,6 +96,7 @@ def _sample(peer: Peer, workloads: list[str]) -> list[dict[str, Any]]:
     """One worker, one frontend, every workload once; the lines that the frontend printed."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+") as errors:
         env = _environment(folder, peer)
+        broker = _start_nats(folder, env) if peer.plane == "nats" else None
         worker = subprocess.Popen(
             [*peer.program, "serve"], env=env, stdout=subprocess.PIPE, stderr=errors, text=True
         )
@@ -98,7 +104,7 @@ def _sample(peer: Peer, workloads: list[str]) -> list[dict[str, Any]]:
         try:
             if worker.stdout.readline().strip() != "ready":
                 raise SystemExit(f"the worker of {peer.name} did not start:\n{_last(errors)}")
-            env["BENCH_WORKER_PID"] = str(worker.pid)
+            env["BENCH_PIDS"] += f" {worker.pid}"
             frontend = subprocess.run(
                 [*peer.program, "frontend", *workloads],
                 env=env,
@@ -115,6 +121,22 @@ def _sample(peer: Peer, workloads: list[str]) -> list[dict[str, Any]]:
             worker.kill()
             worker.wait()
             worker.stdout.close()
+            if broker is not None:
+                broker.kill()
+                broker.wait()
+
+
+def _start_nats(folder: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A NATS server that takes the largest frame; `env` gets its address, and its pid to count its CPU."""
+    port = _free_port()
+    settings = Path(folder) / "nats.conf"
+    settings.write_text("max_payload: 8MB")
+    program = Path(sys.executable).parent / "nats-server"
+    command = [program, "-c", settings, "-a", "127.0.0.1", "-p", str(port), "-l", Path(folder) / "nats.log"]
+    broker = subprocess.Popen(command)
+    env["NATS_SERVER"] = f"nats://127.0.0.1:{port}"
+    env["BENCH_PIDS"] = str(broker.pid)
+    return broker
 
 
 def _last(errors: Any) -> str:
@@ -143,6 +165,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--workloads", default="W1,W2,W3y", help=f"of {','.join(WORKLOADS)}, or all")
     parser.add_argument("--dynamo", metavar="PYTHON", default=os.environ.get("BENCH_DYNAMO"))
+    parser.add_argument(
+        "--nats", action="store_true", help="measure the nats plane too, on a server of its own"
+    )
     parser.add_argument("--no-speed", action="store_true", help="measure without uvloop and msgspec too")
     parser.add_argument("--write", metavar="FILE", type=Path, help="write the tables there too")
     return parser.parse_args()
@@ -151,7 +176,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     options = _options()
     workloads = list(WORKLOADS) if options.workloads == "all" else options.workloads.split(",")
-    peers = _peers(options.dynamo, options.no_speed)
+    peers = _peers(options.dynamo, options.nats, options.no_speed)
     results: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     abouts: dict[str, str] = {}
     load: list[float] = []

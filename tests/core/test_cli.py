@@ -84,7 +84,7 @@ class FakeRuntime:
         self.asked.update(instance=instance_id)
         return self.generate(request, timeout=timeout)
 
-    async def serve_endpoint(self, handler: Any) -> None:
+    async def serve_endpoint(self, handler: Any, **bounds: Any) -> None:
         self.asked["handler"] = handler
         if self.failure:
             raise self.failure
@@ -274,7 +274,7 @@ def test_the_list_of_plugins(capsys: pytest.CaptureFixture[str]):
     assert "codec msgpack*, json" in builtin
     assert "discovery backend file*, mem, static" in builtin
     assert "router mode round_robin*, random, least_loaded, power_of_two, direct" in builtin
-    assert [line.split()[0] for line in transports] == ["http", "tcp_stream"]
+    assert [line.split()[0] for line in transports] == ["http", "nats", "tcp_stream"]
     assert captured.err == ""
 
 

@@ -6,12 +6,12 @@ import difflib
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import reqplane
-from reqplane.cli.arguments import Commands, UsageError, add_command, endpoint_path
+from reqplane.cli.arguments import Commands, UsageError, add_command, count, endpoint_path
 from reqplane.cli.running import run_async
 
 
@@ -25,16 +25,25 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("handler", metavar="MODULE:FUNCTION", help="the handler; MODULE may lie here")
     parser.add_argument("path", metavar="PATH", type=endpoint_path, help="namespace.component.endpoint")
+    parser.add_argument(
+        "--max-concurrent", metavar="N", type=count(1), help="run at most N requests at once; others wait"
+    )
+    parser.add_argument(
+        "--max-queued", metavar="N", type=count(0), help="let at most N requests wait; refuse others"
+    )
 
 
 def run(arguments: Any) -> int:
-    return run_async(_serve(_handler(arguments.handler), arguments.path))
+    bounds = {"max_concurrent": arguments.max_concurrent, "max_queued": arguments.max_queued}
+    if arguments.max_queued is not None and arguments.max_concurrent is None:
+        raise UsageError("--max-queued wants --max-concurrent beside it: without it no request waits")
+    return run_async(_serve(_handler(arguments.handler), arguments.path, bounds))
 
 
-async def _serve(handler: Callable[..., Any], path: str) -> int:
+async def _serve(handler: Callable[..., Any], path: str, bounds: Mapping[str, int | None]) -> int:
     async with reqplane.connect() as runtime:
         try:
-            await runtime.endpoint(path).serve_endpoint(handler)
+            await runtime.endpoint(path).serve_endpoint(handler, **bounds)
         except TypeError as error:  # not a kind of function that can be served
             raise UsageError(str(error)) from error
         except TimeoutError as error:

@@ -21,7 +21,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
 from reqplane.model import Served
-from reqplane.sockets import host_and_port, listening_socket
+from reqplane.sockets import host_and_port, listening_socket, told_address
 
 from reqplane_http.app import Application, Route, path_of
 from reqplane_http.head import MOST_HEAD_BYTES
@@ -65,8 +65,8 @@ class HttpServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: asyncio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
-        advertised = settings.advertise_host or host.advertise(settings.host)
-        self.origin = f"http://{host_and_port(advertised, port)}"
+        told = settings.advertise_host or host.advertise(settings.host)
+        self.origin = f"http://{host_and_port(*told_address(told, port))}"
         self.root = settings.root_path
 
     @classmethod
@@ -92,11 +92,11 @@ class HttpServer:
     async def _start(self, listener: socket.socket) -> None:
         self._accepting = await asyncio.start_server(self._serve, sock=listener, backlog=_BACKLOG)
 
-    def listen(self, served: Served, accept: Accept) -> HttpListener:
+    def listen(self, served: Served, accept: Accept) -> HttpEndpoint:
         """Serve one more endpoint."""
         route = Route(served.endpoint, accept)
         self._app.add(route)
-        return HttpListener(self, route, served)
+        return HttpEndpoint(self, route, served)
 
     @property
     def closing(self) -> bool:
@@ -149,7 +149,7 @@ class HttpServer:
             writer.close()
 
 
-class HttpListener(Listener):
+class HttpEndpoint(Listener):
     """One endpoint on the server."""
 
     def __init__(self, server: HttpServer, route: Route, served: Served) -> None:
