@@ -40,6 +40,7 @@ class Services:
         if subject is None:
             subject = service.subjects[where] = Subject(served.endpoint, served.incarnation, self._link)
         subject.accepts.append(accept)
+        subject.staying += 1
         if subject.subscription is None:
             subject.subscription = self._link.subscribe(where, QUEUE, subject.arrived)
         listener = NatsListener(self, service, subject, accept)
@@ -58,7 +59,8 @@ class Services:
     async def leave(self, service: Service, subject: Subject, accept: Accept) -> None:
         """Serve one endpoint less."""
         gone: list[Subscription] = []
-        if subject.accepts == [accept]:
+        subject.staying -= 1
+        if not subject.staying:
             # It stays in `accepts` until the server has sent all that it had.
             service.subjects.pop(subject.name, None)
             if subject.subscription is not None:
