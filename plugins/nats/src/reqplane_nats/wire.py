@@ -69,7 +69,7 @@ class Wire(asyncio.Protocol):
     # ── the connection ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.begin(cast(asyncio.Transport, transport))
+        self.begin(cast(asyncio.Transport, transport))  # uvloop's is none by its class
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Use this transport: the plain one, or later the one that encrypts."""
