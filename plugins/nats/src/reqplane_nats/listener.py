@@ -29,8 +29,12 @@ class Services:
         self._services: dict[str, Service] = {}
 
     async def listen(self, served: Served, accept: Accept) -> NatsListener:
-        """Serve one more endpoint; when it returns the server knows of it."""
-        await self._link.connected(_PATIENCE, _TELL_EVERY)
+        """Serve one more endpoint; when it returns the server knows of it.
+
+        Without a server, and where another plane serves it too, it is known as soon as there is one.
+        """
+        if served.alone:
+            await self._link.connected(_PATIENCE, _TELL_EVERY)
         name = service_name(served.endpoint)
         service = self._services.get(name)
         if service is None:
@@ -45,7 +49,7 @@ class Services:
             subject.subscription = self._link.subscribe(where, QUEUE, subject.arrived)
         listener = NatsListener(self, service, subject, accept)
         try:
-            while not await self._link.flushed(_FLUSH_LIMIT):
+            while not await self._link.flushed(_FLUSH_LIMIT) and served.alone:
                 await self._link.connected(_PATIENCE, _TELL_EVERY)
         except BaseException:
             await listener.close()
