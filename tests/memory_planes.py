@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -61,6 +61,8 @@ class Network:
     """Turns of the loop between the call-home and an ack that comes after it."""
     silent: set[int] = field(default_factory=set)
     """Sending to these incarnations is never acknowledged, nothing is delivered."""
+    balancer: Iterator[int] | None = None
+    """All workers are at its address, and it says who gets the next frame."""
     call_home: asyncio.Event = field(default_factory=asyncio.Event)
     """Workers wait for this before they call home; set unless a test clears it."""
     headers: list[Headers] = field(default_factory=list)
@@ -94,8 +96,12 @@ class MemoryRequests(RequestTransport[int]):
     def target(self, instance: Instance) -> int | None:
         return instance.incarnation if self.name in instance.transport else None
 
+    def address(self, target: int) -> str | None:
+        return "balancer" if self.network.balancer is not None else None
+
     async def send(self, target: int, frame: Frame, headers: Headers, deadline: float) -> None:
         network = self.network
+        target = target if network.balancer is None else next(network.balancer)
         network.sent.append(target)
         network.headers.append(headers)
         network.frames.append(frame)

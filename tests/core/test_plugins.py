@@ -306,10 +306,9 @@ def test_both_defaults_are_missing(bare: Site):
         bare.load(DYN_REQUEST_PLANE="", DYN_DISCOVERY_BACKEND="")
     assert str(caught.value).splitlines() == [
         "2 settings are wrong:",
-        "DYN_REQUEST_PLANE='nats': the default request plane is not installed: "
-        "`pip install reqplane-nats`, once that is released",
+        "DYN_REQUEST_PLANE='nats': the default request plane is not installed: `pip install reqplane-nats`",
         "DYN_DISCOVERY_BACKEND='etcd': the default discovery backend is not installed: "
-        '`pip install "reqplane[etcd]"`, once that is released; or, with no server to run: '
+        '`pip install "reqplane[etcd]"`; or, with no server to run: '
         "`pip install reqplane-http` and `export DYN_REQUEST_PLANE=http DYN_DISCOVERY_BACKEND=file`",
     ]
 

@@ -7,11 +7,13 @@ import dataclasses
 import logging
 import os
 import signal
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
 import reqplane
 import reqplane.host as host_module
+import reqplane.plugins.loading as loading
 import reqplane.runtime as runtime_module
 from reqplane import PluginBroken, ReqplaneError, SettingsError
 from reqplane.discovery.memory import MemoryDiscovery
@@ -224,8 +226,10 @@ async def test_the_log_level_is_read_at_each_connect() -> None:
 
 
 async def test_the_defaults_name_both_remedies(monkeypatch) -> None:
+    """Where only the core is installed."""
     for name in ("DYN_REQUEST_PLANE", "DYN_DISCOVERY_BACKEND"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(loading, "installed", tuple[EntryPoint, ...])
     with pytest.raises(SettingsError) as caught:
         async with reqplane.connect():
             pass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from reqplane.errors import SettingsError
-from reqplane.settings import Settings, is_wildcard, load, reachable_host
+from reqplane.settings import Settings, is_wildcard, load, reachable_address, reachable_host
+from reqplane.sockets import told_address
 
 WILDCARDS = [
     "0.0.0.0",
@@ -33,6 +34,33 @@ def test_every_spelling_of_a_wildcard(host: str) -> None:
 def test_what_is_no_wildcard(host: str) -> None:
     assert not is_wildcard(host)
     assert reachable_host(f"[{host}]" if ":" in host else host) == host
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *((host, (host, 8081)) for host in HOSTS),
+        ("[::1]", ("::1", 8081)),
+        ("balancer:80", ("balancer", 80)),
+        ("10.0.0.9:18081", ("10.0.0.9", 18081)),
+        ("[2001:db8::1]:80", ("2001:db8::1", 80)),
+    ],
+)
+def test_what_others_are_told_may_have_a_port_of_its_own(written: str, meant: tuple[str, int]) -> None:
+    assert told_address(reachable_address(written), 8081) == meant
+
+
+@pytest.mark.parametrize(
+    "written", ["balancer:", "balancer:0", "balancer:65536", "balancer:http", "0.0.0.0:80", "[::]:80", ":80"]
+)
+def test_what_others_can_not_be_told(written: str) -> None:
+    with pytest.raises(ValueError, match="wanted"):
+        reachable_address(written)
+
+
+def test_a_host_has_no_port() -> None:
+    with pytest.raises(ValueError, match="without scheme and port"):
+        reachable_host("balancer:80")
 
 
 @pytest.mark.parametrize("window", ["1023", "1073741825", "8589934592", "-1", "many"])

@@ -625,6 +625,40 @@ async def test_the_next_plane_is_tried_after_cannot_connect_only(fleet) -> None:
     assert len(fleet.network.sent) == 1
 
 
+async def test_not_every_call_waits_for_a_plane_that_is_slow_to_say_that_it_cannot_connect(
+    fleet, monkeypatch
+) -> None:
+    fleet.planes = ("one", "two")
+    fleet.add(count)
+    client = fleet.client()
+    first, second = (route.transport for route in client.table.worker(100).routes)
+    works = first.send
+    tried: list[str] = []
+    is_closed = True
+
+    async def slow(*_: Any) -> None:
+        tried.append("one")
+        await asyncio.sleep(0.02)
+        raise CannotConnect("no connection within 0.02 s", address="one")
+
+    async def call() -> str | None:
+        stream = client.generate({"n": 1})
+        assert await collect(stream) == [0]
+        return stream.plane
+
+    monkeypatch.setattr(first, "send", lambda *parts: slow() if is_closed else works(*parts))
+    assert [await call() for _ in range(20)] == ["two"] * 20
+    assert len(tried) == 1
+    await asyncio.sleep(0.5)  # more than eight times as long
+    assert await asyncio.gather(*(call() for _ in range(20))) == ["two"] * 20
+    assert len(tried) == 2, "one is enough to find out"
+    is_closed = False
+    await asyncio.sleep(0.5)
+    assert [await call() for _ in range(3)] == ["one"] * 3
+    monkeypatch.setattr(second, "send", lambda *_: slow())
+    assert await call() == "one"
+
+
 async def test_a_draining_worker_refuses_and_another_answers(fleet) -> None:
     fleet.add(count).draining = True
     fleet.add(count)

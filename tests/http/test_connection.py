@@ -265,9 +265,7 @@ async def test_the_next_send_reconnects(transport: OpenTransport) -> None:
         assert len(server.peers) == 3
 
 
-@pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 50]
-)
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTPS is here\r\n", b"\0" * 50])
 async def test_a_peer_that_does_not_speak_http2(answer: bytes, transport: OpenTransport) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)

@@ -14,6 +14,7 @@ from reqplane_http.transport import HttpTransport
 
 from .conftest import ENDPOINT, PATH, OpenTransport, StartWorker, Worker, frame
 from .peers import Nginx, nghttpd, nginx
+from .scripted import until
 
 pytestmark = pytest.mark.system
 
@@ -109,6 +110,69 @@ async def test_the_answers_of_nginx(
     with pytest.raises(CannotConnect, match="refused"):
         await frontend.send(target, frame(), {}, NEVER)
     assert len(here.got) == 1
+
+
+def announced(url: str, frontend: HttpTransport, **members: object) -> Target:
+    """What a frontend makes of the record of a worker that tells others of a proxy."""
+    transport = {"http_tcp": {"http_endpoint": url, "h2c": True, **members}}
+    target = frontend.target(Instance(ENDPOINT, 0, 7, transport))
+    assert target is not None
+    return target
+
+
+@pytest.mark.parametrize("members", [{}, {"batch": 1}], ids=["alone", "batches"])
+async def test_guide_17_a_proxy_without_http2_that_a_record_names_gets_http1(
+    members: dict[str, int], worker: StartWorker, transport: OpenTransport, tmp_path: Path
+) -> None:
+    """It answers the preface by HTTP/1.1 400: what was sent with that goes again, and no later one does."""
+    here, frontend = await worker(), await transport()
+    async with nginx(tmp_path, here.port, keepalive_requests=1000) as proxy:
+        target = announced(proxy.http1 + PATH, frontend, **members)
+        sends = [frontend.send(target, frame(b"%d" % n), {"x-request-id": "1"}, NEVER) for n in range(150)]
+        await asyncio.gather(*sends)
+        assert each_once(here, 150)
+        assert {delivery.headers["x-request-id"] for delivery in here.got} == {"1"}
+        await until(lambda: not frontend._client._origins)  # its connection is closed
+        await frontend.send(target, frame(b"150"), {}, NEVER)
+        assert each_once(here, 151)
+        assert frontend._client._http1_until
+        assert not frontend._client._origins
+
+
+async def test_guide_17_it_is_asked_again_after_a_minute(
+    worker: StartWorker, transport: OpenTransport, tmp_path: Path
+) -> None:
+    here, frontend = await worker(), await transport()
+    async with nginx(tmp_path, here.port, keepalive_requests=1000) as proxy:
+        target = announced(proxy.http1 + PATH, frontend)
+        await frontend.send(target, frame(), {}, NEVER)
+        only_http1 = frontend._client._http1_until
+        assert 50 < only_http1[target.origin] - asyncio.get_running_loop().time() <= 60
+        only_http1[target.origin] = 0.0  # the minute is over
+        send = frontend.send(target, frame(), {}, NEVER)
+        assert not only_http1
+        await send
+        assert only_http1
+    assert len(here.got) == 2
+
+
+@pytest.mark.parametrize("members", [{}, {"batch": 1}], ids=["alone", "batches"])
+async def test_errors_and_cancelling_on_the_way_round_by_http1(
+    members: dict[str, int], worker: StartWorker, transport: OpenTransport, tmp_path: Path
+) -> None:
+    here, frontend = await worker(), await transport()
+    here.refuse = WorkerBusy("full")
+    async with nginx(tmp_path, here.port, keepalive_requests=1000) as proxy:
+        target = announced(proxy.http1 + PATH, frontend, **members)
+        sends = [asyncio.ensure_future(frontend.send(target, frame(), {}, NEVER)) for _ in range(20)]
+        while not frontend._client._http1_until:
+            await asyncio.sleep(0)
+        for send in sends[::2]:
+            send.cancel()
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes[::2]} == {asyncio.CancelledError}
+    assert {type(outcome) for outcome in outcomes[1::2]} == {WorkerBusy}
+    assert len({id(outcome) for outcome in outcomes[1::2]}) == 10  # each may get its own request written in
 
 
 async def test_nghttpd_with_few_streams(transport: OpenTransport, tmp_path: Path) -> None:

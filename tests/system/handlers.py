@@ -103,3 +103,30 @@ async def marked(request: dict[str, Any], context: Context):
     except (asyncio.CancelledError, GeneratorExit):  # in its own await, or at its yield
         mark.write_text("cancelled")
         raise
+
+
+async def speak(request: dict[str, Any], context: Context):
+    """What the HTTP front is tested with: items, pauses, failures, bytes, headers."""
+    if "headers" in request:
+        yield dict(context.headers)
+    for i in range(request.get("n", 0)):
+        if "pause" in request:
+            await asyncio.sleep(request["pause"])
+        if i == request.get("fail"):
+            raise ValueError("told to")
+        yield {"i": i} if "size" not in request else "x" * request["size"]
+        if "file" in request:
+            Path(request["file"]).write_text(str(i))
+    if "odd" in request:
+        yield {"bytes": b"\x00\xff", "nan": float("nan")}[request["odd"]]
+    if "file" in request:
+        Path(request["file"]).write_text("done")
+
+
+async def noted(request: dict[str, Any]):
+    """`n` numbers with pauses; each request that runs here leaves its id in a file of this process."""
+    with (Path(request["folder"]) / str(os.getpid())).open("a") as file:
+        file.write(f"{request['id']}\n")
+    for i in range(request["n"]):
+        yield i
+        await asyncio.sleep(request["pause"])

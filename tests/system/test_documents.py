@@ -15,6 +15,7 @@ from reqplane import errors
 from reqplane.discovery.entries import StaticSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
+from reqplane_nats.settings import NatsSettings
 from reqplane_tcp_stream.settings import TcpStreamSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +24,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
-SETTINGS = (Settings, FileSettings, StaticSettings, HttpSettings, TcpStreamSettings)
+SETTINGS = (Settings, FileSettings, StaticSettings, HttpSettings, NatsSettings, TcpStreamSettings)
 ERRORS = {
     name
     for name, cls in inspect.getmembers(errors, inspect.isclass)
@@ -88,7 +89,12 @@ def test_the_tables_have_its_unit(variable: str):
 
 
 @pytest.mark.parametrize(
-    ("folder", "cls"), [("plugins/http", HttpSettings), ("plugins/tcp_stream", TcpStreamSettings)]
+    ("folder", "cls"),
+    [
+        ("plugins/http", HttpSettings),
+        ("plugins/nats", NatsSettings),
+        ("plugins/tcp_stream", TcpStreamSettings),
+    ],
 )
 def test_a_package_page_has_its_own_settings(folder: str, cls: type[Any]):
     table = rows((ROOT / folder / "README.md").read_text())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reqplane.errors import DiscoveryError, DiscoveryUnavailable, ReqplaneError, describe
@@ -23,28 +23,60 @@ _LOOK_AROUND = 1.0
 """Seconds to ask discovery what else there is, for a message."""
 _RETRY_PAUSE = 0.25
 """Seconds before a watch that failed is started again."""
+_REST = 8.0
+"""How many times as long as it took to find out that a route doesn't connect, it is not the first choice."""
 
 
 class Route:
     """One way to a worker: a plane and what it needs to send there."""
 
-    __slots__ = ("carries_headers", "plane", "target", "transport")
+    __slots__ = (
+        "_rest",
+        "_rests_until",
+        "address",
+        "carries_headers",
+        "plane",
+        "target",
+        "transport",
+    )
 
     def __init__(self, transport: RequestTransport[Any], target: Any) -> None:
         self.transport = transport
         self.target = target
         self.plane = transport.name
+        self.address = transport.address(target)
         self.carries_headers = transport.capabilities.headers
+        self._rest = self._rests_until = 0.0
+
+    def failed(self, since: float, now: float) -> None:
+        """It could not connect, in an attempt that began at `since`."""
+        self._rest = (now - since) * _REST
+        self._rests_until = now + self._rest
+
+    def worked(self) -> None:
+        self._rest = 0.0
+
+    def rests(self, now: float) -> bool:
+        """Whether others should be tried first, so that not every request waits for a port that is closed.
+
+        When its rest is over one request finds out, and the next ones need not wait for that either.
+        """
+        if not self._rest:
+            return False
+        if now < self._rests_until:
+            return True
+        self._rests_until = now + self._rest
+        return False
 
 
 def _route(transport: RequestTransport[Any], instance: Instance) -> Route | None:
     """How this plane reaches the worker; a record that the plane can't digest harms only itself."""
     try:
         target = transport.target(instance)
+        return None if target is None else Route(transport, target)
     except Exception:
         log.exception("%s can't read the record of %s, which it leaves out", transport.name, instance.label)
         return None
-    return None if target is None else Route(transport, target)
 
 
 class Worker:
@@ -57,6 +89,23 @@ class Worker:
         self.routes = routes
         self.codec = codec
         self.dialect = Dialect(codec.name, codec)
+
+    def addresses(self) -> set[str]:
+        """Where its planes reach it, as far as others may be there too."""
+        return {route.address for route in self.routes if route.address is not None}
+
+    def ways(self, clock: Callable[[], float]) -> Iterable[Route]:
+        """Its routes in the order in which they are to be tried."""
+        return self.routes if len(self.routes) == 1 else self._rested_first(clock)
+
+    def _rested_first(self, clock: Callable[[], float]) -> Iterator[Route]:
+        resting: list[Route] = []
+        for route in self.routes:
+            if route.rests(clock()):
+                resting.append(route)
+            else:
+                yield route
+        yield from resting
 
     def enveloped(self) -> Dialect:
         """The dialect for a stream that turned out to have envelopes."""
@@ -85,6 +134,7 @@ class InstanceTable:
         self._unusable: dict[int, str] = {}  # why not, for messages
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[int, Worker] = {}
+        self._at: Counter[str] = Counter()  # how many workers have an address
         self._held: dict[int, Timer] = {}  # gone, if discovery is right
         self._has_listing = False
         self._trouble: asyncio.Future[DiscoveryError | None] | None = None
@@ -182,7 +232,13 @@ class InstanceTable:
         if (held := self._held.pop(incarnation, None)) is not None:
             held.cancel()
         worker = self._workers.pop(incarnation, None)
-        if worker is not None and self._by_id.get(worker.instance.instance_id) is worker:
+        if worker is None:
+            return
+        for address in worker.addresses():
+            self._at[address] -= 1
+            if not self._at[address]:
+                del self._at[address]
+        if self._by_id.get(worker.instance.instance_id) is worker:
             del self._by_id[worker.instance.instance_id]
 
     def _add(self, instance: Instance) -> None:
@@ -202,6 +258,7 @@ class InstanceTable:
             self._unusable[instance.incarnation] = why
             return
         worker = Worker(instance, routes, codec)
+        self._at.update(worker.addresses())
         self._workers[instance.incarnation] = self._by_id[instance.instance_id] = worker
 
     def inform(self, policy: RouterPolicy) -> None:
@@ -223,6 +280,11 @@ class InstanceTable:
     def worker(self, incarnation: int) -> Worker | None:
         return self._workers.get(incarnation)
 
+    def together(self, worker: Worker, plane: str | None) -> int:
+        """How many workers are where this plane reaches that one: 1, or more behind a balancer."""
+        address = next((route.address for route in worker.routes if route.plane == plane), None)
+        return 1 if address is None else max(self._at[address], 1)
+
     def by_id(self, instance_id: int) -> Worker | None:
         return self._by_id.get(instance_id)
 
@@ -236,13 +298,7 @@ class InstanceTable:
 
     async def other_endpoints(self) -> list[str]:
         """The paths of all endpoints that discovery holds; what it can tell within a second."""
-        try:
-            async with asyncio.timeout(_LOOK_AROUND):
-                async for changes in self._discovery.watch(None):
-                    return sorted({str(change.instance.endpoint) for change in changes if change.up})
-        except (DiscoveryError, TimeoutError):
-            pass
-        return []
+        return await known_endpoints(self._discovery)
 
     @property
     def where(self) -> str:
@@ -272,3 +328,14 @@ class InstanceTable:
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
             self.check_open()
+
+
+async def known_endpoints(discovery: Discovery) -> list[str]:
+    """The paths of all endpoints that it holds; what it can tell within a second."""
+    try:
+        async with asyncio.timeout(_LOOK_AROUND):
+            async for changes in discovery.watch(None):
+                return sorted({str(change.instance.endpoint) for change in changes if change.up})
+    except (DiscoveryError, TimeoutError):
+        pass
+    return []

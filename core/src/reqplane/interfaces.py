@@ -207,6 +207,13 @@ class RequestTransport(ABC, Generic[Target]):
     def target(self, instance: Instance) -> Target | None:
         """How to reach this worker, or None if its record does not speak of this plane.  Pure."""
 
+    def address(self, target: Target) -> str | None:
+        """Where that is, if others may be there too: workers with one address are behind one balancer.
+
+        None: a target of this plane is always one certain worker.  Pure.
+        """
+        return None
+
     @abstractmethod
     def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> Awaitable[None]:
         """Deliver the frame; done at the worker's ack.

@@ -7,7 +7,7 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,8 +18,15 @@ from reqplane.escaping import escape_log
 from reqplane.guarded import GuardedObserver, guarded_codec, guarded_policy
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
-from reqplane.instances import InstanceTable
-from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport, RouterPolicy
+from reqplane.instances import InstanceTable, known_endpoints
+from reqplane.interfaces import (
+    Discovery,
+    Observer,
+    PayloadCodec,
+    RequestTransport,
+    ResponseTransport,
+    RouterPolicy,
+)
 from reqplane.model import EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
@@ -75,6 +82,7 @@ class DistributedRuntime:
         response: ResponseTransport,
         transports: Mapping[str, RequestTransport[Any]],
         signals: bool,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.settings = settings
         self.plugins = plugins
@@ -87,7 +95,7 @@ class DistributedRuntime:
         self._codecs: dict[str, PayloadCodec] = {
             name: guarded_codec(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
-        self._observers = tuple(map(GuardedObserver, plugins.observers(host.env)))
+        self._observers = tuple(map(GuardedObserver, [*plugins.observers(host.env), *observers]))
         self._answering = Answering(
             host.incarnation,
             response,
@@ -157,6 +165,20 @@ class DistributedRuntime:
 
     # ── calling ──
 
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The request planes of this process, the preferred one first."""
+        return tuple(self._transports)
+
+    @property
+    def place(self) -> str:
+        """What messages call the place that workers are looked for in."""
+        return self._discovery.place
+
+    async def endpoint_paths(self) -> list[str]:
+        """The paths of all endpoints that discovery holds; none if it can't tell within a second."""
+        return await known_endpoints(self._discovery)
+
     async def client(self, endpoint: EndpointId, router_mode: str | None = None) -> Client:
         """See `Endpoint.client`."""
         if self._host.closed:
@@ -213,12 +235,13 @@ class DistributedRuntime:
 
 @asynccontextmanager
 async def connect(
-    env: Mapping[str, str] | None = None, *, signals: bool = True
+    env: Mapping[str, str] | None = None, *, signals: bool = True, observers: Sequence[Observer] = ()
 ) -> AsyncGenerator[DistributedRuntime]:
     """Set up a runtime from the `DYN_` variables, with `env` on top of the process's own.
 
-    `signals=False` leaves SIGTERM and SIGINT alone.  SettingsError and PluginError say what is wrong and
-    what cures it; DiscoveryUnavailable, that workers can't be registered or found.
+    `signals=False` leaves SIGTERM and SIGINT alone.  `observers` look on beside those of plugins.
+    SettingsError and PluginError say what is wrong and what cures it; DiscoveryUnavailable, that workers
+    can't be registered or found.
     """
     variables = environment(env)
     settings, plugins = _choose(variables)
@@ -237,7 +260,9 @@ async def connect(
         discovery = await opened(plugins.discovery_backends[settings.discovery])
         response = await opened(plugins.response_transports[RESPONSE_PLANE])
         transports = {name: await opened(plugins.request_transports[name]) for name in settings.planes}
-        runtime = DistributedRuntime(host, settings, plugins, discovery, response, transports, signals)
+        runtime = DistributedRuntime(
+            host, settings, plugins, discovery, response, transports, signals, observers
+        )
         stack.push_async_callback(runtime.aclose)
         yield runtime
 

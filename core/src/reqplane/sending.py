@@ -28,6 +28,7 @@ from reqplane.errors import (
     RequestError,
     RequestRefused,
     WorkerDraining,
+    WrongInstance,
 )
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
@@ -42,6 +43,11 @@ log = logging.getLogger("reqplane")
 
 _ASK_AGAIN = 8
 """Refusals after which an address that several workers share is given up."""
+_ASK_FOR_ONE = 16
+"""The same for a call to one certain worker among them, times the workers that are known to be there: a
+balancer that chooses at random has then missed it once in ten million times."""
+_MOST_FOR_ONE = 256
+"""But not more often than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +170,14 @@ class Sending:
         refused = isinstance(error, RequestRefused)
         self._over(worker, "refused" if refused else "unreachable")
         self._error = error
-        if isinstance(error, CannotConnect | WorkerDraining):
+        together = self._client.table.together(worker, error.transport)
+        if isinstance(error, CannotConnect) or (isinstance(error, WorkerDraining) and together == 1):
             self._client.table.gone(worker.instance.incarnation)
         elsewhere = isinstance(error, CannotConnect) or (
             isinstance(error, RequestRefused) and error.retry_elsewhere
         )
-        if elsewhere and refused and worker.instance.shared and self._asked_again < _ASK_AGAIN:
+        shared = worker.instance.shared or together > 1
+        if elsewhere and refused and shared and self._asked_again < _patience(error, together):
             self._asked_again += 1  # somebody else may be behind the same address
             return
         if self._tried is None:
@@ -195,14 +203,19 @@ class Sending:
         """Send to one worker, by its next plane if one can't connect."""
         if self._policy is not None:
             self._policy.started(worker.instance)
-        last = len(worker.routes) - 1
-        for index, route in enumerate(worker.routes):
+        clock, last = self._loop.time, len(worker.routes) - 1
+        for index, route in enumerate(worker.ways(clock)):
+            began = clock()
             try:
-                return await self._send(worker, route)
+                delivered = await self._send(worker, route)
             except CannotConnect as error:
+                route.failed(began, clock())
                 if index == last or self._stopped:
                     raise
                 log.info("request %s tries the next plane: %s", self._context.id, error)
+            else:
+                route.worked()
+                return delivered
         raise AssertionError("a worker has at least one route")
 
     async def _send(self, worker: Worker, route: Route) -> Delivered:
@@ -288,6 +301,13 @@ class Sending:
 
 
 _NOBODY: frozenset[int] = frozenset()
+
+
+def _patience(error: RequestError, together: int) -> int:
+    """How often an address that several workers share is asked again."""
+    if isinstance(error, WrongInstance):
+        return min(_ASK_FOR_ONE * together, _MOST_FOR_ONE)
+    return _ASK_AGAIN
 
 
 def locate(

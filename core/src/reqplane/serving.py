@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from reqplane.endpoint import Answering, ServedEndpoint
 from reqplane.errors import DiscoveryError, describe
@@ -140,7 +140,7 @@ class Serving:
             registration.instance_id,
             ",".join(transport.name for transport in self._planes.transports),
             self._planes.discovery.name,
-            _first_address(record["transport"]),
+            _addresses(record["transport"]),
         )
 
     # ── staying ──
@@ -212,13 +212,16 @@ def _version() -> str | None:
     return None
 
 
-def _first_address(transport: Mapping[str, Any]) -> str:
-    """Something that looks like an address in a record, for people."""
-    for member in transport.values():
-        if isinstance(member, str):
-            return member
-        if isinstance(member, Mapping):
-            for value in member.values():  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(value, str):
-                    return value
-    return "no address"
+def _addresses(transport: Mapping[str, Any]) -> str:
+    """What looks like an address in each plane's part of a record, for people."""
+    found = [text for member in transport.values() if (text := _first_text(member)) is not None]
+    return ", ".join(found) or "no address"
+
+
+def _first_text(member: object) -> str | None:
+    if isinstance(member, str):
+        return member
+    if not isinstance(member, Mapping):
+        return None
+    values = cast(Mapping[str, object], member).values()
+    return next((value for value in values if isinstance(value, str)), None)

@@ -159,7 +159,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 def host(raw: str) -> str:
     """A host name or address, without a port; [v6] in brackets or not."""
     bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw
-    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare):
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare) or bare.count(":") == 1:
         raise ValueError("wanted a host name or an IP address, without scheme and port")
     return bare
 
@@ -170,6 +170,17 @@ def reachable_host(raw: str) -> str:
     if is_wildcard(parsed):
         raise ValueError("wanted an address that others can connect to, not a wildcard")
     return parsed
+
+
+def reachable_address(raw: str) -> str:
+    """The same, or host:port, where others reach it at a port of its own (see `sockets.told_address`)."""
+    name, colon, number = raw.rpartition(":")
+    if colon and (name.endswith("]") or ":" not in name):
+        told = reachable_host(name)
+        if port(number) == 0:
+            raise ValueError("wanted a port from 1 to 65535 behind the host, or none")
+        return f"[{told}]:{number}" if ":" in told else f"{told}:{number}"
+    return reachable_host(raw)
 
 
 _UNSPECIFIED = (bytes(16), bytes(10) + b"\xff\xff" + bytes(4))  # :: and ::ffff:0.0.0.0

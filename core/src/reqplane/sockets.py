@@ -65,6 +65,12 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def told_address(told: str, port: int) -> tuple[str, int]:
+    """Host and port of what others are told: a host that goes with `port`, or one with a port of its own."""
+    own_port = told.startswith("[") or told.count(":") == 1
+    return split_address(told) if own_port else (told, port)
+
+
 # ── listening ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from reqplane.bench import command as bench
-from reqplane.cli import call, completion, doctor, instances, plugins, serve
+from reqplane.cli import call, completion, doctor, frontend, instances, plugins, serve
 from reqplane.cli.arguments import UsageError
 from reqplane.cli.running import CannotGoOn
 from reqplane.demo import command as demo
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"reqplane {version('reqplane')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, call, instances, plugins, doctor, bench, demo):
+    for command in (serve, call, instances, plugins, doctor, frontend, bench, demo):
         command.add_parser(commands)
     completion.add_parser(commands, parser)
     return parser

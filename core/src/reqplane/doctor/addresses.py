@@ -14,7 +14,7 @@ from reqplane.doctor.report import Advice, Finding, as_root, export, note, ok, w
 from reqplane.errors import SettingsError, describe
 from reqplane.interfaces import Host
 from reqplane.settings import is_wildcard, port
-from reqplane.sockets import host_and_port, listening_socket
+from reqplane.sockets import host_and_port, listening_socket, told_address
 
 _PATIENCE = 2.0
 """Seconds that a connection to an address of our own may take."""
@@ -75,8 +75,8 @@ async def check_listening(place: Place, host: Host, used_by_worker: str | None) 
         return [cannot_listen(place, error)]
     with listener:
         number: int = listener.getsockname()[1]
-        told = place.advertised or host.advertise(place.host)
-        return await check_advertised(place, told, number, "a worker here")
+        told = told_address(place.advertised or host.advertise(place.host), number)
+        return await check_advertised(place, *told, "a worker here", number)
 
 
 def cannot_listen(place: Place, error: SettingsError) -> Finding:
@@ -90,8 +90,13 @@ def cannot_listen(place: Place, error: SettingsError) -> Finding:
     return wrong(f"{variable}={value}: {problem}", Advice("listen on all addresses:", (f"unset {variable}",)))
 
 
-async def check_advertised(place: Place, told: str, number: int, who: str) -> list[Finding]:
-    """Whether what `who` tells others leads to its listener on port `number`."""
+async def check_advertised(
+    place: Place, told: str, number: int, who: str, bound: int | None = None
+) -> list[Finding]:
+    """Whether there is somebody at what `who` tells others: its own listener, or a balancer before it.
+
+    `bound` is the listener's port, where that is another one than `number`.
+    """
     address = host_and_port(told, number)
     why = await reach(told, number)
     if why is not None:
@@ -100,7 +105,8 @@ async def check_advertised(place: Place, told: str, number: int, who: str) -> li
                 place, told, number, f"{who} would tell others {address}, but from here: {why}"
             )
         ]
-    findings = [ok(f"{who} can listen on {host_and_port(place.host, number)}, and be reached at {address}")]
+    own = host_and_port(place.host, bound or number)
+    findings = [ok(f"{who} can listen on {own}, and be reached at {address}")]
     if not place.advertised and is_wildcard(place.host) and (more := sorted(_addresses() - {told})):
         findings.append(
             note(

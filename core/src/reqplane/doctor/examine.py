@@ -38,7 +38,7 @@ from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, Respo
 from reqplane.model import Instance
 from reqplane.plugins import RESPONSE_PLANE, Found, Plugins, list_plugins, load_plugins
 from reqplane.settings import Problem, Settings, collect, load
-from reqplane.sockets import split_address
+from reqplane.sockets import split_address, told_address
 
 _MOST = 64
 """Workers that are probed."""
@@ -262,7 +262,8 @@ async def _worker_at(place: Place, instances: Sequence[Instance]) -> str | None:
     for instance in instances:
         for address in addresses(instance):
             host, number = split_address(address)
-            if number == place.port and (host == place.advertised or await is_local(host)):
+            behind = place.advertised and (host, number) == told_address(place.advertised, place.port or 0)
+            if behind or (number == place.port and await is_local(host)):
                 return f"a worker of {instance.endpoint}"
     return None
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import httpx
 from reqplane.errors import CannotConnect, DeliveryUnknown
 from reqplane.interfaces import Host
 from reqplane.model import Headers
+from reqplane.sockets import host_and_port
 from reqplane.wire.frame import Frame
 
 from reqplane_http import batch
@@ -20,6 +23,11 @@ from reqplane_http.origin import Origin
 from reqplane_http.settings import HttpSettings
 from reqplane_http.target import Target
 
+PlainPost: TypeAlias = Callable[[Target, Frame, Headers, float], "asyncio.Future[None]"]
+"""Sends a frame by HTTP/1.1."""
+
+_HTTP1_SECONDS = 60.0
+"""How long an address that answered the HTTP/2 preface by HTTP/1.1 gets nothing else."""
 _NOT_IN_HTTP2 = frozenset({b"host", b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 
 
@@ -30,12 +38,15 @@ class H2Transport(httpx.AsyncBaseTransport):
 
         async with httpx.AsyncClient(transport=H2Transport(host, settings)) as client: …
 
-    It follows no redirects and reads no proxy from the environment.
+    It follows no redirects and reads no proxy from the environment.  Frames for those who turn out to speak
+    HTTP/1.1 only, a proxy with a worker's record perhaps, go by `plain`, where there is one.
     """
 
-    def __init__(self, host: Host, settings: HttpSettings) -> None:
+    def __init__(self, host: Host, settings: HttpSettings, plain: PlainPost | None = None) -> None:
         self._host = host
         self._settings = settings
+        self._plain = plain
+        self._http1_until: dict[tuple[str, int], float] = {}
         self._timers = host.timers
         self._limit = AckLimit(settings.request_timeout)
         self._loop = asyncio.get_running_loop()
@@ -44,10 +55,23 @@ class H2Transport(httpx.AsyncBaseTransport):
 
     def post(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """Send a frame.  The future is done at the 202; its errors are those of `RequestTransport.send`."""
+        if self._http1_until and self._plain is not None and self._is_http1(target.origin):
+            return self._plain(target, frame, headers, deadline)
         until, limit = self._limit.until(self._loop.time(), deadline)
         if target.lane is not None:
             return target.lane.send(frame, headers, until, limit)
         return self._post(target, frame, headers, until, limit)
+
+    def _is_http1(self, place: tuple[str, int]) -> bool:
+        until = self._http1_until.get(place)
+        if until is not None and until <= self._loop.time():
+            del self._http1_until[place]  # it may have changed; the next one tries
+            return False
+        return until is not None
+
+    def _only_http1(self, place: tuple[str, int]) -> None:
+        self._http1_until[place] = self._loop.time() + _HTTP1_SECONDS
+        self._host.log.info("%s does not speak HTTP/2 and gets HTTP/1.1", host_and_port(*place))
 
     def gather(self, target: Target) -> None:
         """From now on this target's frames share POSTs."""
@@ -56,6 +80,7 @@ class H2Transport(httpx.AsyncBaseTransport):
             target_block(target.address, target.path, batch.CONTENT_TYPE),
             lambda frame, headers, until, limit: self._post(target, frame, headers, until, limit),
             lambda exchange: self._submit(exchange, target.origin),
+            None if self._plain is None else functools.partial(self._plain, target),
             self._timers,
         )
 
@@ -64,6 +89,8 @@ class H2Transport(httpx.AsyncBaseTransport):
         block = target.block + headers_block(headers) if headers else target.block
         exchange = Post(target.address, block, frame.buffers)
         exchange.limit = limit
+        if self._plain is not None:
+            exchange.by_http1 = (self._plain, target, frame, headers, until)
         if until <= self._loop.time():
             exchange.timed_out(self._limit.passed)
         else:
@@ -104,7 +131,9 @@ class H2Transport(httpx.AsyncBaseTransport):
             return
         origin = self._origins.get(place)
         if origin is None:
-            origin = self._origins[place] = Origin(self._host, self._settings, place, self._forget)
+            origin = self._origins[place] = Origin(
+                self._host, self._settings, place, self._forget, self._only_http1
+            )
         origin.submit(exchange)
 
     def _forget(self, origin: Origin) -> None:

@@ -46,6 +46,10 @@ class Owner(Protocol):
         """
         ...
 
+    def only_http1(self, exchanges: list[Exchange], why: str) -> None:
+        """The peer does not speak HTTP/2, but HTTP/1.1: it has taken none of these."""
+        ...
+
     def freed(self, connection: Connection) -> None:
         """There may be a free stream; called only while the connection is `crowded`."""
         ...
@@ -224,8 +228,12 @@ class Connection(asyncio.Protocol):
         """What it answered was our preface: none of the requests was accepted, nor would they be later."""
         under_way = list(self._open.values())
         self._open.clear()
-        for exchange in under_way:
-            exchange.unreachable(f"it does not speak HTTP/2, it answered {self._greeting.line!r}")
+        why = f"it does not speak HTTP/2, it answered {self._greeting.line!r}"
+        if self._greeting.is_http1:
+            self._owner.only_http1(under_way, why)
+        else:
+            for exchange in under_way:
+                exchange.unreachable(why)
         self._fail("")
 
     def _retire(self) -> None:

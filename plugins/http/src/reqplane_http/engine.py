@@ -71,8 +71,16 @@ class Greeting:
     def feed(self, data: bytes) -> bool:
         """False: this is not HTTP/2."""
         self._bytes += data
+        if self._bytes.startswith(b"HTTP"):  # what follows is needed to tell what it is
+            self.over = len(self._bytes) > len(b"HTTP/1.")
+            return not self.over
         self.over = len(self._bytes) > _TYPE
         return not self.over or self._bytes[_TYPE] == SettingsFrame.type
+
+    @property
+    def is_http1(self) -> bool:
+        """Whether it answered as a server that knows HTTP/1.1 only does, as nginx without `http2`."""
+        return self.line.startswith("HTTP/1.")
 
     @property
     def line(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError
@@ -95,6 +95,10 @@ class Exchange(asyncio.Future[Any]):
         """It was surely not accepted."""
         self.fail(CannotConnect(why, transport="http", address=self.address))
 
+    def only_http1(self, why: str) -> None:
+        """It was surely not accepted, since the peer does not speak HTTP/2, but HTTP/1.1."""
+        self.unreachable(why)
+
     def release(self) -> None:
         """Let go of the frame and the timer."""
         self.buffers, self._whole, self.left = (), (), 0
@@ -131,6 +135,32 @@ class Post(Exchange):
 
     early = True
     keep = 64 * 1024
+    by_http1: tuple[Callable[..., asyncio.Future[None]], *tuple[Any, ...]] | None = None
+    """What sends the frame by HTTP/1.1 instead, with its arguments: no closure a request.  None: nothing."""
+    _instead: asyncio.Future[None] | None = None
+
+    def only_http1(self, why: str) -> None:
+        if self.by_http1 is None or self.done():
+            self.unreachable(why)
+            return
+        send, *arguments = self.by_http1
+        self.connection = None
+        self.release()
+        self._instead = send(*arguments)
+        self._instead.add_done_callback(self._done_instead)
+
+    def release(self) -> None:
+        self.by_http1 = None
+        super().release()
+
+    def _done_instead(self, other: asyncio.Future[None]) -> None:
+        if not self.done() and not other.cancelled():
+            settle_as(self, other)
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self._instead is not None:
+            self._instead.cancel()
+        return super().cancel(msg)
 
     def settle(self) -> None:
         if self.status == 202 and not self.left:
@@ -138,6 +168,15 @@ class Post(Exchange):
             return
         error = verdict(self.status, self.refusal_code(), self.text(), self.size, self.address)
         self.set_exception(error)
+
+
+def settle_as(future: asyncio.Future[None], other: asyncio.Future[None]) -> None:
+    """Let a future's outcome be that of another one."""
+    error = other.exception()
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 class AnyRequest(Exchange):

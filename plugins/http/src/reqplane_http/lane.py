@@ -20,7 +20,7 @@ from reqplane.wire.frame import Frame
 
 from reqplane_http import batch
 from reqplane_http.answers import verdict
-from reqplane_http.exchange import Exchange
+from reqplane_http.exchange import Exchange, settle_as
 
 _AT_ONCE = 2
 """POSTs to one worker at a time; a third gains nothing."""
@@ -66,6 +66,20 @@ class Waiting(asyncio.Future[None]):
         if not self.done():
             self.set_exception(error)
 
+    def send_by(self, by_http1: Callable[[Frame, Headers, float], asyncio.Future[None]]) -> None:
+        """It goes another way; the POST that carried it has taken nothing."""
+        self._disarm()
+        if self.done():
+            return
+        instead = by_http1(self.frame, self.headers, self.until)
+
+        def tell(_: asyncio.Future[None]) -> None:
+            if not self.done() and not instead.cancelled():
+                settle_as(self, instead)
+
+        instead.add_done_callback(tell)
+        self.add_done_callback(lambda _: instead.cancel())
+
     def expire(self) -> None:
         """The time is up."""
         post = self.post
@@ -98,6 +112,17 @@ class Batch(Exchange):
         super().__init__(address, block, [b"".join(pieces)])
         self._frames = frames
         self._put_back = put_back
+        self.by_http1: Callable[[Frame, Headers, float], asyncio.Future[None]] | None = None
+
+    def only_http1(self, why: str) -> None:
+        """One by one: who speaks HTTP/1.1 only has not announced that it takes several at once."""
+        if self.by_http1 is None or self.done():
+            self.unreachable(why)
+            return
+        self.release()
+        for frame in self._frames:
+            frame.send_by(self.by_http1)
+        self.set_result(None)
 
     def dissolve(self) -> None:
         """Nothing is sent yet, and one of the frames must not be any more: the others gather anew."""
@@ -137,7 +162,10 @@ class Batch(Exchange):
 
 
 class Lane:
-    """The frames to one worker.  `post` sends a frame alone, `submit` any exchange."""
+    """The frames to one worker.  `post` sends a frame alone, `submit` any exchange.
+
+    `by_http1` sends a frame to a peer that turned out to speak nothing else.
+    """
 
     def __init__(
         self,
@@ -145,10 +173,12 @@ class Lane:
         block: bytes,
         post: Callable[[Frame, Headers, float, str], Exchange],
         submit: Callable[[Exchange], None],
+        by_http1: Callable[[Frame, Headers, float], asyncio.Future[None]] | None,
         timers: Timers,
     ) -> None:
         self._address, self._block = address, block
         self._post, self._submit, self._timers = post, submit, timers
+        self._by_http1 = by_http1
         self._waiting: deque[Waiting] = deque()
         self._under_way = 0
 
@@ -184,6 +214,7 @@ class Lane:
             self._under_way += 1
             exchange.add_done_callback(self._done)
             exchange.limit = frames[0].limit
+            exchange.by_http1 = self._by_http1
             exchange.timer = self._timers.at(max(one.until for one in frames), exchange.expire)
             self._submit(exchange)
 

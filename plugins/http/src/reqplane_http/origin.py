@@ -32,11 +32,17 @@ class Origin:
     """
 
     def __init__(
-        self, host: Host, settings: HttpSettings, place: tuple[str, int], unused: Callable[[Origin], None]
+        self,
+        host: Host,
+        settings: HttpSettings,
+        place: tuple[str, int],
+        unused: Callable[[Origin], None],
+        only_http1: Callable[[tuple[str, int]], None],
     ) -> None:
         self._host, self._settings = host, settings
         self.place = place
         self._unused = unused
+        self._only_http1 = only_http1
         self._loop = asyncio.get_running_loop()
         self._connections: list[Connection] = []  # those that take requests
         self._open: set[Connection] = set()  # also those that take no more
@@ -98,6 +104,15 @@ class Origin:
         else:
             exchange.rewind()
             self.submit(exchange)
+
+    def only_http1(self, exchanges: list[Exchange], why: str) -> None:
+        """Those who wait here need not try it, too, nor is another connection of use."""
+        self._only_http1(self.place)
+        if self._attempt is not None:
+            self._attempt.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in (*exchanges, *waiting):
+            exchange.only_http1(why)
 
     def retired(self, connection: Connection) -> None:
         if connection in self._connections:

@@ -21,7 +21,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
 from reqplane.model import Served
-from reqplane.sockets import host_and_port, listening_socket
+from reqplane.sockets import host_and_port, listening_socket, told_address
 
 from reqplane_http.app import Application, Route, path_of
 from reqplane_http.head import MOST_HEAD_BYTES
@@ -65,8 +65,8 @@ class HttpServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: asyncio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
-        advertised = settings.advertise_host or host.advertise(settings.host)
-        self.origin = f"http://{host_and_port(advertised, port)}"
+        told = settings.advertise_host or host.advertise(settings.host)
+        self.origin = f"http://{host_and_port(*told_address(told, port))}"
         self.root = settings.root_path
 
     @classmethod

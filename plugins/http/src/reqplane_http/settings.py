@@ -6,7 +6,7 @@ from reqplane.settings import (
     at_least,
     host,
     port,
-    reachable_host,
+    reachable_address,
     root_path,
     seconds,
     setting,
@@ -21,7 +21,7 @@ class HttpSettings:
     host: str = setting("DYN_HTTP_RPC_HOST", default="0.0.0.0", parse=host)
     port: int = setting("DYN_HTTP_RPC_PORT", default=8081, parse=port)
     root_path: str = setting("DYN_HTTP_RPC_ROOT_PATH", default="/v1/dynamo", parse=root_path)
-    advertise_host: str = setting("DYN_HTTP_RPC_ADVERTISE_HOST", default="", parse=reachable_host)
+    advertise_host: str = setting("DYN_HTTP_RPC_ADVERTISE_HOST", default="", parse=reachable_address)
     request_timeout: float = setting("DYN_HTTP_REQUEST_TIMEOUT", default=5.0, parse=seconds)
     pool_max_idle_per_host: int = setting("DYN_HTTP2_POOL_MAX_IDLE_PER_HOST", default=100, parse=at_least(1))
     pool_idle_timeout: float = setting("DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS", default=90.0, parse=seconds)

@@ -31,9 +31,9 @@ class HttpTransport(RequestTransport[Target]):
         self._host = host
         self._settings = settings
         self._most = host.limits.max_frame_bytes
-        self._client = H2Transport(host, settings)
-        self._post = self._client.post
         self._plain = PlainClient(host, settings)
+        self._client = H2Transport(host, settings, self._plain.post)
+        self._post = self._client.post
         self._server: HttpServer | None = None
         self._opening = asyncio.Lock()
 
@@ -55,6 +55,9 @@ class HttpTransport(RequestTransport[Target]):
             if target.most_by_h2 and takes_batches(instance.transport):
                 self._client.gather(target)
         return target
+
+    def address(self, target: Target) -> str:
+        return target.address
 
     def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> asyncio.Future[None]:
         """A plain function that returns a future: no task for a request."""

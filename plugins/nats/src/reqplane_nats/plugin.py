@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from reqplane.hookspecs import hookimpl
-from reqplane.interfaces import RequestTransport
+
+from reqplane_nats.transport import NatsTransport
 
 
 @hookimpl
-def reqplane_request_transports() -> list[type[RequestTransport[Any]]]:
-    return []
+def reqplane_request_transports() -> list[type[NatsTransport]]:
+    return [NatsTransport]

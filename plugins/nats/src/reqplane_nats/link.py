@@ -1,0 +1,354 @@
+"""The process's connection to NATS: kept for ever, made anew whenever it is lost.
+
+nats-py logs in, encrypts and pings on each connection; which server is next, what is subscribed there and
+what happens to requests under way when one is lost is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from nats.aio.client import Client
+from reqplane.errors import CannotConnect, SettingsError, describe
+from reqplane.interfaces import Host
+
+from reqplane_nats import wire as lines
+from reqplane_nats.login import WAYS, Login
+from reqplane_nats.pipe import NoTls, Pipe
+from reqplane_nats.settings import NatsSettings, Server, server
+from reqplane_nats.wire import Handler, Owner, Wire
+
+_CONNECT_LIMIT = 2.0
+"""Seconds for each step of connecting …"""
+_LOGIN_LIMIT = 6.0
+"""… and for all of them."""
+_PAUSE = 0.25
+"""Seconds between two rounds of all servers …"""
+_PAUSE_AFTER_REFUSAL = 1.0
+"""… and when one has refused us: that needs a human."""
+_PING_INTERVAL = 1.5
+"""Three silent ones in a row are the end: a frozen server is noticed within 6 s."""
+_TELL_EVERY = 30.0
+"""Seconds between two complaints of the same kind in the log."""
+_MOST_DISCOVERED = 64
+_DEFAULT_MAX_PAYLOAD = 1024 * 1024
+
+
+class Refused(Exception):
+    """A server that can be reached does not want us."""
+
+
+class Subscription:
+    """One subject that is listened to on every connection, until it is removed."""
+
+    __slots__ = ("handler", "number", "queue", "refused", "subject")
+
+    def __init__(self, subject: str, queue: str, number: bytes, handler: Handler) -> None:
+        self.subject, self.queue, self.number, self.handler = subject, queue, number, handler
+        self.refused: str | None = None
+        """What the server says if it does not allow it."""
+
+
+class Link(Owner):
+    """The connection, while there is one: `wire`."""
+
+    def __init__(self, host: Host, settings: NatsSettings, login: Login) -> None:
+        self.log = host.log
+        self.handlers = self._handlers = dict[bytes, Handler]()
+        self.wire: Wire | None = None
+        """None while there is no connection."""
+        self.max_payload = _DEFAULT_MAX_PAYLOAD
+        """The largest message with its headers, in bytes, as the server last said."""
+        self.address = settings.servers[0].address
+        """The server's, or that of the one tried last."""
+        self.problem = "not connected yet"
+        """Why there is no connection."""
+        self.on_lost: Callable[[str], None] = _ignore
+        self.on_emptied: Callable[[], None] = _nothing
+        self.on_forbidden: Callable[[str, str], None] = _ignore_two
+        self._host = host
+        self._login = login
+        self._servers = list(settings.servers)
+        random.shuffle(self._servers)  # so that a fleet spreads over a cluster
+        self._discovered: list[Server] = []
+        self._subscriptions: dict[bytes, Subscription] = {}
+        self._count = 0
+        self._ready = asyncio.Event()
+        self._refusal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._client: Client | None = None
+        self._pipe: Pipe | None = None
+        self._keeper: asyncio.Task[Any] | None = None
+        self._told: dict[str, float] = {}
+        self.closed = False
+
+    # ── coming and going ──
+
+    async def start(self, patience: float) -> None:
+        """Begin, and wait at most `patience` seconds.  SettingsError: a server refuses us."""
+        self._keeper = self._host.spawn(self._keep(), "nats connection")
+        ready = asyncio.ensure_future(self._ready.wait())
+        await asyncio.wait([ready, self._refusal], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._ready.is_set():
+            return
+        if self._refusal.done():
+            raise self._settings_error(self._refusal.result())
+        self.log.warning(
+            "no NATS server can be reached at %s yet: %s; still trying (NATS_SERVER)",
+            self.where,
+            self.problem,
+        )
+
+    @property
+    def where(self) -> str:
+        """The servers, for messages."""
+        return ",".join(one.url for one in self._servers)
+
+    def _settings_error(self, problem: str) -> SettingsError:
+        return SettingsError([("NATS_SERVER", self.where, problem)])
+
+    async def connected(self, patience: float, every: float) -> None:
+        """Wait until there is a connection, telling of it `every` so many seconds.
+
+        SettingsError when `patience` seconds are over.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while not self._ready.is_set():
+            left = end - loop.time()
+            if left <= 0 or self.closed:
+                wrong = f"no NATS server could be reached within {patience:g} s: {self.problem}; "
+                raise self._settings_error(wrong + "start one, or set NATS_SERVER to where it is")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(every, left)):
+                    await self._ready.wait()
+                    return
+            self.log.warning("waiting for a NATS server at %s (NATS_SERVER): %s", self.where, self.problem)
+
+    async def aclose(self) -> None:
+        """Close the connection and look for no other; idempotent."""
+        self.closed = True
+        self._ready.set()  # nobody waits any more
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        await self._hang_up()
+        self.problem = "the transport is closed"
+
+    async def _keep(self) -> None:
+        while True:
+            pause = _PAUSE
+            refusals: list[str] = []
+            for one in [*self._servers, *self._discovered]:
+                try:
+                    await self._connect(one)
+                except (Refused, NoTls, ssl.SSLError) as error:
+                    refusals.append(self._failed(one, error))
+                    pause = _PAUSE_AFTER_REFUSAL
+                except Exception as error:  # whatever nats-py makes of a server's odd answers
+                    self._failed(one, error)
+                else:
+                    assert self.wire is not None
+                    await self.wire.over
+                    break
+                finally:
+                    if self.wire is None:
+                        await self._hang_up()
+            if refusals and not self._refusal.done():
+                self._refusal.set_result("; ".join(refusals))
+            await self._hang_up()
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    def _failed(self, one: Server, error: BaseException) -> str:
+        self.address, self.problem = one.address, _words(error)
+        text = f"{one.url}: {self.problem}"
+        self._tell(f"connecting:{one.address}:{self.problem}", "no connection to the NATS server %s", text)
+        return text
+
+    async def _connect(self, one: Server) -> None:
+        """One attempt: when it returns everything is subscribed and `wire` is set."""
+        tls = self._login.tls if one.tls or self._login.tls is not None else None
+        self._pipe = pipe = Pipe(self, tls is not None)
+        self._client = client = Client()
+        client._transport = pipe  # pyright: ignore[reportPrivateUsage]
+        self.address = one.address
+        self._complaint = ""
+        options = self._login.for_server(one)
+        if tls is not None:
+            options["tls"] = tls
+        async with asyncio.timeout(_LOGIN_LIMIT):
+            try:
+                await client.connect(
+                    servers=[one.url],
+                    error_cb=_raise,
+                    allow_reconnect=False,
+                    connect_timeout=cast(int, _CONNECT_LIMIT),
+                    ping_interval=cast(int, _PING_INTERVAL),
+                    max_outstanding_pings=2,
+                    dont_randomize=True,
+                    name=f"reqplane {self._host.process[:8]}",
+                    **options,
+                )
+            except Exception as error:
+                if "authorization" in str(error).lower() or "authentication" in str(error).lower():
+                    raise Refused(f"it refuses the login ({_words(error)}): see {WAYS}") from error
+                raise
+            assert pipe.wire is not None
+            client._error_cb = self._client_failed  # pyright: ignore[reportPrivateUsage]
+            for subscription in self._subscriptions.values():
+                self._subscribe(pipe.wire, subscription)
+            await pipe.wire.ping()
+        self.wire = pipe.wire
+        self._ready.set()
+        self.log.info("connected to the NATS server %s", one.url)
+
+    async def _hang_up(self) -> None:
+        client, pipe = self._client, self._pipe
+        self._client = self._pipe = None
+        if client is not None and client.is_connected:
+            with suppress(Exception):
+                await client.close()
+        if pipe is not None:
+            pipe.abort()
+            if pipe.wire is not None and pipe.wire.transport is not None:
+                await asyncio.wait([pipe.wire.over], timeout=_CONNECT_LIMIT)
+        if client is not None:
+            await _ended(client)
+
+    async def _client_failed(self, error: Exception) -> None:
+        self.problem = _words(error)
+
+    # ── what the connection tells ──
+
+    def informed(self, info: Mapping[str, Any]) -> None:
+        most = info.get("max_payload")
+        if isinstance(most, int) and most > 0:
+            self.max_payload = most
+        urls = info.get("connect_urls")
+        if isinstance(urls, list):
+            known = {one.address for one in self._servers}
+            first = self._servers[0]
+            found: list[Server] = []
+            for url in cast("list[object]", urls)[:_MOST_DISCOVERED]:
+                with suppress(ValueError):
+                    one = server(str(url))
+                    if one.address not in known:
+                        found.append(
+                            Server(one.host, one.port, first.tls, first.user, first.password, first.token)
+                        )
+            self._discovered = found
+
+    def complained(self, problem: str) -> None:
+        self._complaint = problem
+        lower = problem.lower()
+        if lower.startswith("permissions violation for "):
+            what, _, subject = problem.partition('"')
+            subject = subject.partition('"')[0]
+            if "subscription" in what.lower():
+                for one in self._subscriptions.values():
+                    if one.subject == subject:
+                        one.refused = problem
+            else:
+                self.on_forbidden(subject, problem)
+        self._tell(f"complaint:{problem}", "the NATS server complains: %s", f"{self.address}: {problem}")
+
+    def emptied(self) -> None:
+        self.on_emptied()
+
+    def lost(self, wire: Wire) -> None:
+        if wire is not self.wire:
+            return
+        self.wire = None
+        if not self.closed:
+            self._ready.clear()
+            self.problem = self._complaint or "the connection was lost"
+            self.log.warning("lost the connection to the NATS server %s: %s", self.address, self.problem)
+        else:
+            self.problem = "the transport is closed"
+        self.on_lost(self.problem)
+
+    def _tell(self, key: str, text: str, what: str) -> None:
+        """A warning, but not the same one all the time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(key, -_TELL_EVERY) >= _TELL_EVERY:
+            if len(self._told) > 100:
+                self._told.clear()
+            self._told[key] = now
+            self.log.warning(text, what)
+
+    # ── subscribing ──
+
+    def subscribe(self, subject: str, queue: str, handler: Handler) -> Subscription:
+        """Listen, on this connection and every later one.  Await `flushed` to know that the server knows."""
+        self._count += 1
+        number = b"%d" % self._count
+        subscription = Subscription(subject, queue, number, handler)
+        self._subscriptions[number] = subscription
+        self._handlers[number] = handler
+        if self.wire is not None:
+            self._subscribe(self.wire, subscription)
+        return subscription
+
+    def _subscribe(self, wire: Wire, subscription: Subscription) -> None:
+        subscription.refused = None
+        wire.write(lines.subscribe(subscription.subject, subscription.queue, subscription.number))
+
+    async def unsubscribe(self, subscriptions: list[Subscription], patience: float) -> None:
+        """Stop listening; what the server has sent by then is still handed over."""
+        for subscription in subscriptions:
+            if self._subscriptions.pop(subscription.number, None) is not None and self.wire is not None:
+                self.wire.write(b"UNSUB %s\r\n" % subscription.number)
+        await self.flushed(patience)
+        for subscription in subscriptions:
+            self._handlers.pop(subscription.number, None)
+
+    async def flushed(self, patience: float) -> bool:
+        """Wait until the server has dealt with all that was written; False if it could not."""
+        if self.wire is None:
+            return False
+        answered = self.wire.ping()
+        done, _ = await asyncio.wait([answered], timeout=patience)
+        return bool(done) and not answered.cancelled()
+
+    def unreachable(self) -> CannotConnect:
+        """The error of a request while there is no connection."""
+        return CannotConnect(
+            f"no connection to the NATS server: {self.problem}", transport="nats", address=self.address
+        )
+
+
+async def _ended(client: Client) -> None:
+    """Wait for the tasks that nats-py leaves behind when it is closed."""
+    names = ("_reading_task", "_ping_interval_task", "_flusher_task")
+    found: list[asyncio.Task[Any] | None] = [getattr(client, name, None) for name in names]
+    tasks = [task for task in found if task is not None]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CONNECT_LIMIT)
+
+
+async def _raise(error: Exception) -> None:
+    """While nats-py connects, its first failure is the answer; else it would try for ever."""
+    raise error
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return describe(error).removeprefix("nats: ").strip("'")
+
+
+def _ignore(_: str) -> None: ...
+
+
+def _ignore_two(_: str, __: str) -> None: ...
+
+
+def _nothing() -> None: ...
