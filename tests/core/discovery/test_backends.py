@@ -95,7 +95,12 @@ async def test_runtimes_share_the_numbers(backend: str, opened: Opener) -> None:
     registrations = await asyncio.gather(
         *(runtime.reserve(GENERATE, n) for n in range(4) for runtime in runtimes)
     )
-    assert sorted(registration.instance_id for registration in registrations) == list(range(12))
+    numbers = sorted(registration.instance_id for registration in registrations)
+    if backend == "etcd":  # those who meet another there try elsewhere, among the lowest
+        assert len(set(numbers)) == 12
+        assert numbers[0] == 0
+    else:
+        assert numbers == list(range(12))
 
 
 async def test_a_record_published_again_is_another_up(
