@@ -60,7 +60,7 @@ def wanted() -> Callable[..., None]:
 def variables(nats: Nats, etcd: Etcd) -> dict[str, str]:
     """Where the two servers are; everything else listens on loopback and on free ports."""
     return {
-        "ETCD_ENDPOINTS": etcd.url, "DYN_DISCOVERY_BACKEND": "file", "DYN_FILE_KV": "/tmp/h/guide/kv",
+        "ETCD_ENDPOINTS": etcd.url,
         "NATS_SERVER": nats.url,
         "DYN_HTTP_RPC_HOST": "127.0.0.1",
         "DYN_HTTP_RPC_PORT": "0",
@@ -83,7 +83,7 @@ def fleets(
 ) -> Iterator[dict[str, Fleet]]:
     """The same on each plane.  No test may do them harm."""
     place = Place(tmp_path_factory.mktemp("fleets"), variables)
-    fleets = {plane: fleet(place, plane, f"{plane}.backend.generate") for plane in ("http", )}
+    fleets = {plane: fleet(place, plane, f"{plane}.backend.generate") for plane in ("http", "nats")}
     try:
         yield {plane: started(one) for plane, one in fleets.items()}
     finally:
@@ -111,7 +111,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, wanted: Callable[..., None
         prefix = network.__enter__()
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"there can't be a network of one's own here: {getattr(error, 'stderr', error)}")
-    place = Place(folder, {"DYN_DISCOVERY_BACKEND": "file", "DYN_FILE_KV": "/tmp/h/guide/kvm"}, prefix)
+    place = Place(folder, {}, prefix)
     try:
         servers = place.start(f"etcd --data-dir {folder}/etcd"), place.start("nats-server -m 8222")
         servers[0].says("ready to serve client requests")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,9 +41,10 @@ def eventually(look: Callable[[], T | None], complaint: Callable[[], str] = str)
 class Running:
     """A process; what it prints on both outputs goes to a file."""
 
-    def __init__(self, process: subprocess.Popen[str], printed: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], printed: Path, prefix: Sequence[str]) -> None:
         self.process = process
         self._printed = printed
+        self._prefix = prefix
 
     @property
     def pid(self) -> int:
@@ -63,7 +65,7 @@ class Running:
 
     def sockets(self) -> str:
         """Its TCP sockets, as lsof shows them."""
-        command = ["lsof", "-nP", "-a", "-p", str(self.pid), "-i", "TCP"]
+        command = [*self._prefix, "lsof", "-nP", "-a", "-p", str(self.pid), "-i", "TCP"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def signal(self, number: signal.Signals) -> None:
@@ -140,7 +142,7 @@ class Place:
 
     def _start(
         self, command: Sequence[str], env: Mapping[str, str], *, asked: bool = False
-    ) -> tuple[subprocess.Popen[str], Path]:
+    ) -> tuple[subprocess.Popen[str], Path, Sequence[str]]:
         path = self.folder / f"printed-{len(self._started)}"
         with path.open("w") as printed:
             process = subprocess.Popen(
@@ -152,7 +154,7 @@ class Place:
                 stdout=subprocess.PIPE if asked else printed,
                 stderr=printed,
             )
-        return process, path
+        return process, path, self._prefix
 
     def _keep(self, running: R) -> R:
         self._started.append(running)
@@ -198,7 +200,7 @@ def own_network(name: str, hosts: Sequence[str]) -> Generator[tuple[str, ...]]:
     ]
     try:
         names.mkdir(parents=True)
-        (names / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
+        (names / "hosts").write_text("\n".join([f"127.0.0.1 localhost {socket.gethostname()}", *hosts, ""]))
         for command in commands:
             subprocess.run(command.split(), check=True, capture_output=True, text=True)
         yield ("ip", "netns", "exec", name)

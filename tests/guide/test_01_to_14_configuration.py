@@ -70,7 +70,7 @@ def test_guide_04_to_switch_takes_one_variable_and_a_restart(here: Place):
 def test_guide_05_set_through_os_environ_before_the_start(machine: Place, over_http: Fleet):
     """The guide's own lines; its port is taken here, so the error tells that they were read."""
     worker = machine.start("python work_over_http.py default.third.generate")
-    worker.says(r"DYN_HTTP_RPC_PORT=8081: the address 0\.0\.0\.0:8081 is taken by process \d+ \(reqplane\)")
+    worker.says(r"DYN_HTTP_RPC_PORT='8081': the address 0\.0\.0\.0:8081 is taken by process \d+ ")
     assert worker.process.wait(10) != 0
     held = over_http.workers[0]
     assert f"process {held.pid} " in worker.printed()

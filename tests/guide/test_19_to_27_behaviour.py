@@ -105,6 +105,7 @@ def test_guide_21_trace_and_ids_arrive_at_the_handler_on_every_plane(each: Fleet
 
 def test_guide_22_response_ports_go_up_from_9000(machine: Place, over_http: Fleet, over_nats: Fleet):
     processes = [one for fleet in (over_http, over_nats) for one in (*fleet.workers, fleet.frontend)]
+    assert pids(over_http.ask() + over_nats.ask())  # a frontend listens as soon as it has a client
     found = [re.findall(r"TCP \*:(9\d\d\d) \(LISTEN\)", process.sockets()) for process in processes]
     ports = sorted(int(port) for (port,) in found)
     assert ports[0] == 9000
