@@ -28,7 +28,7 @@ class Services:
         self._link = link
         self._services: dict[str, Service] = {}
 
-    async def listen(self, served: Served, accept: Accept) -> NatsListener:
+    async def listen(self, served: Served, accept: Accept) -> PushEndpoint:
         """Serve one more endpoint; when it returns the server knows of it.
 
         Without a server, and where another plane serves it too, it is known as soon as there is one.
@@ -47,7 +47,7 @@ class Services:
         subject.staying += 1
         if subject.subscription is None:
             subject.subscription = self._link.subscribe(where, QUEUE, subject.arrived)
-        listener = NatsListener(self, service, subject, accept)
+        listener = PushEndpoint(self, service, subject, accept)
         try:
             while not await self._link.flushed(_FLUSH_LIMIT) and served.alone:
                 await self._link.connected(_PATIENCE, _TELL_EVERY)
@@ -79,7 +79,7 @@ class Services:
         await self._link.flushed(_FLUSH_LIMIT)
 
 
-class NatsListener(Listener):
+class PushEndpoint(Listener):
     """One endpoint."""
 
     def __init__(self, services: Services, service: Service, subject: Subject, accept: Accept) -> None:
