@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from reqplane.model import Body
 
@@ -69,8 +69,7 @@ class Wire(asyncio.Protocol):
     # ── the connection ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.begin(transport)
+        self.begin(cast(asyncio.Transport, transport))  # uvloop's is none by its class
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Use this transport: the plain one, or later the one that encrypts."""
