@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -229,9 +230,7 @@ def _explained(code: str, details: str, look: Callable[[], Denied | None]) -> Et
     if code == "INVALID_ARGUMENT" and "user name is empty" in details:
         return Denied("ETCD_AUTH_USERNAME", "it wants a user: ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD")
     if code == "FAILED_PRECONDITION" and "authentication is not enabled" in details:
-        return Denied(
-            "ETCD_AUTH_USERNAME", "it has no users: unset ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD"
-        )
+        return Denied("ETCD_AUTH_USERNAME", "it has no users: unset this and ETCD_AUTH_PASSWORD")
     if code == "RESOURCE_EXHAUSTED":
         return Refused(details)
     return Unreachable(f"{_shortened(details)} ({code})")
@@ -239,7 +238,8 @@ def _explained(code: str, details: str, look: Callable[[], Denied | None]) -> Et
 
 def _shortened(details: str) -> str:
     """gRPC tells of every address it tried; the last error is the one that counts."""
-    return details.rpartition("last error: ")[2].strip() or "no connection"
+    last = details.rpartition("last error: ")[2].strip()
+    return re.sub(r"^[A-Z_]+: ", "", last) or "no connection"
 
 
 def _entry(key: bytes, found: Any, lease: int, value: bytes | None = None) -> Entry:
