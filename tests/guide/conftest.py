@@ -20,6 +20,7 @@ from .places import Frontend, Place, Running, own_network, served
 class Fleet:
     """Two workers of one endpoint and a frontend, on one plane."""
 
+    place: Place
     plane: str
     path: str
     workers: list[Running]
@@ -36,7 +37,9 @@ class Fleet:
 def fleet(place: Place, plane: str, path: str, workers: int = 2, **env: str) -> Fleet:
     """Its processes start at once; `started` waits for them."""
     env = {"DYN_REQUEST_PLANE": plane, **env} if plane else env
-    return Fleet(plane, path, [place.worker(path, **env) for _ in range(workers)], place.frontend(**env))
+    return Fleet(
+        place, plane, path, [place.worker(path, **env) for _ in range(workers)], place.frontend(**env)
+    )
 
 
 def started(fleet: Fleet) -> Fleet:

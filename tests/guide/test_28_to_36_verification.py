@@ -102,7 +102,7 @@ def test_guide_35_36_a_front_counts_http_requests(machine: Place, over_http: Fle
     assert str(over_http.workers[0].pid) in items
     printed = machine.types(f"curl -sS {url}/metrics | grep http_requests")
     counted = re.findall(
-        r'^http_requests_total\{.*path="/v1/endpoints/.*status="200"\} (\S+)$', printed, re.MULTILINE
+        r'^http_requests_total\{.*/v1/endpoints/.*status="200"\} (\S+)$', printed, re.MULTILINE
     )
     assert sum(map(float, counted)) == 1
     assert front.end() == 0

@@ -62,8 +62,8 @@ def test_guide_45_and_where_all_are_on_another_plane(here: Place, worker: str, f
     status, printed = here.run(f"reqplane call --timeout 0.3 {path} '{{}}'", DYN_REQUEST_PLANE=frontend)
     assert status == 1
     assert "No instances found" in printed
-    assert re.search(rf"\b{worker}\b.*\b{frontend}\b", printed)
-    assert f"DYN_REQUEST_PLANE={worker}" in printed
+    assert f"that this process can use, which is on {frontend}: there are 1 on {worker}" in printed
+    assert "DYN_REQUEST_PLANE" in printed
     status, printed = here.run(f"reqplane doctor {path}", DYN_REQUEST_PLANE=frontend)
     assert status == 1
     assert f"{path}/0 is on {worker}, this side on {frontend}" in printed

@@ -76,21 +76,22 @@ def _pump(source: socket.socket, sink: socket.socket, said: bytearray | None) ->
         sink.shutdown(socket.SHUT_WR)
 
 
-class Subscriber:
-    """A client of NATS that hears every message to one subject, beside the queue group."""
+class _Client:
+    """A client of NATS, written by hand."""
 
-    def __init__(self, url: str, subject: str) -> None:
+    def __init__(self, url: str) -> None:
         host, port = url.removeprefix("nats://").split(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE)
-        self._socket.sendall(
-            b'CONNECT {"verbose":false,"headers":true}\r\nSUB %s 1\r\nPING\r\n' % subject.encode()
-        )
         self.heard = bytearray()
+        self.says('CONNECT {"verbose":false,"headers":true}')
+
+    def says(self, *lines: str) -> None:
+        self._socket.sendall("".join(f"{line}\r\n" for line in (*lines, "PING")).encode())
         self.hears(b"PONG\r\n")
 
-    def hears(self, what: bytes) -> bytes:
-        """Wait until it has heard this."""
-        while what not in self.heard:
+    def hears(self, what: bytes, count: int = 1) -> bytes:
+        """Wait until it has heard this so often."""
+        while self.heard.count(what) < count:
             more = self._socket.recv(65536)
             assert more, f"NATS ended the connection: {self.heard!r}"
             self.heard += more
@@ -98,6 +99,26 @@ class Subscriber:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Subscriber(_Client):
+    """Hears every message to one subject, beside the queue group."""
+
+    def __init__(self, url: str, subject: str) -> None:
+        super().__init__(url)
+        self.says(f"SUB {subject} 1")
+
+
+class Requester(_Client):
+    """Asks services, as the `nats` tool does."""
+
+    def ask(self, subject: str, answers: int) -> list[Any]:
+        """So many answers, each a JSON object."""
+        self.heard.clear()
+        self.says(f"SUB inbox.{subject} 2", f"PUB {subject} inbox.{subject} 0\r\n")
+        while len(found := re.findall(rb"^\{.*\}(?=\r$)", self.heard, re.MULTILINE)) < answers:
+            self.heard += self._socket.recv(65536)
+        return [json.loads(one) for one in found]
 
 
 def make_frame(header: Any, body: bytes) -> bytes:
