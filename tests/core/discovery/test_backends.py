@@ -50,6 +50,8 @@ async def test_who_watches_later_gets_the_listing_first(
     for number in range(3):
         registration = await discovery.reserve(GENERATE, 100 + number)
         await registration.publish(record(GENERATE, number, 100 + number))
+    if backend == "etcd":  # it may take a moment until its watch has told what was written
+        await (await watching(discovery, GENERATE)).until(lambda seen: len(seen.now) == 3)
     for _ in range(2):
         seen = await watching(discovery, GENERATE)
         assert seen.first is not None

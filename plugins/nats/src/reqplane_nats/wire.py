@@ -58,6 +58,8 @@ class Wire(asyncio.Protocol):
         """Too much waits to be sent."""
         self.over: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is gone."""
+        self.failure: Exception | None = None
+        """What it went of, where the system tells."""
         self._parts: list[bytes] = []  # of what is not whole yet
         self._missing = 0
         self._lines: deque[bytes] = deque()
@@ -79,6 +81,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.over.done():
             return
+        self.failure = exc
         self.over.set_result(None)
         for ping in self._pings:
             if ping is not None and not ping.done():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Self
 
-from reqplane.discovery.etcd.client import EtcdClient
+from reqplane.discovery.etcd.client import CALL_LIMIT, FIRST_LIMIT, EtcdClient
+from reqplane.discovery.etcd.jobs import Job
 from reqplane.discovery.etcd.known import Known
 from reqplane.discovery.etcd.registry import Place, Registry
 from reqplane.discovery.etcd.seam import Client, Denied
-from reqplane.discovery.etcd.sessions import Job, Sessions
+from reqplane.discovery.etcd.sessions import Sessions
 from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
@@ -84,8 +84,11 @@ class EtcdDiscovery(Discovery):
         self._closing = asyncio.Lock()
         self._closed = False
 
-        def connect(number: int) -> EtcdClient:
-            return EtcdClient(settings.endpoints[number % len(settings.endpoints)], settings)
+        def connect(number: int, failures: int) -> EtcdClient:
+            members = settings.endpoints
+            is_hurried = failures < len(members) - 1  # there is another to go to
+            address = members[number % len(members)]
+            return EtcdClient(address, settings, FIRST_LIMIT if is_hurried else CALL_LIMIT)
 
         self._sessions = Sessions(connect, settings.ttl, self, self.where, host.log)
 
@@ -99,7 +102,8 @@ class EtcdDiscovery(Discovery):
             async with asyncio.timeout(_OPEN):
                 await asyncio.shield(asyncio.wrap_future(discovery._sessions.first))
         except TimeoutError:
-            pass  # the thread has warned, and tries on
+            why = discovery._why()
+            host.log.warning("%s can't be reached yet, going on without: %s", discovery.where, why)
         except Denied as error:
             await discovery.aclose()
             if error.variable:
@@ -123,17 +127,22 @@ class EtcdDiscovery(Discovery):
         """Have it done in etcd's thread; DiscoveryUnavailable if there is no etcd for too long."""
         if self.is_closed:
             raise DiscoveryUnavailable("this discovery backend is closed")
-        job = Job(work, Future(), lasting, undo)
+        job = Job(work, lasting, undo)
         self._sessions.ask(job)
+        try:
+            return await self._answer(job)
+        except (asyncio.CancelledError, DiscoveryUnavailable):
+            job.abandon()
+            raise
+
+    async def _answer(self, job: Job) -> Any:
         answer = asyncio.wrap_future(job.answer)
         for waited in range(0, int(_PATIENCE), int(_REMINDER)):
             done, _ = await asyncio.wait([answer], timeout=_REMINDER)
             if done:
                 return answer.result()
-            self._log.warning(
-                "still waiting for %s after %g s: %s", self.where, waited + _REMINDER, self._why()
-            )
-        answer.cancel()
+            so_far = waited + _REMINDER
+            self._log.warning("still waiting for %s after %g s: %s", self.where, so_far, self._why())
         raise DiscoveryUnavailable(
             f"{self.where} can't be reached, tried for {_PATIENCE:g} s: {self._why()}; "
             f"set ETCD_ENDPOINTS to where etcd is"
@@ -144,7 +153,7 @@ class EtcdDiscovery(Discovery):
 
     def give_back(self, place: Place) -> None:
         """Nobody waited for it any more.  Called in etcd's thread."""
-        self._sessions.ask(Job(lambda client, registry: registry.withdraw(client, place), Future(), True))
+        self._sessions.ask(Job(lambda client, registry: registry.withdraw(client, place), lasting=True))
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────
 

@@ -50,8 +50,8 @@ _OPTIONS = (
 class EtcdClient:
     """A `seam.Client`."""
 
-    def __init__(self, address: Address, settings: EtcdSettings) -> None:
-        """Connects to nothing yet."""
+    def __init__(self, address: Address, settings: EtcdSettings, limit: float = CALL_LIMIT) -> None:
+        """Connects to nothing yet.  `limit` is for what is done until the first listing is there."""
         try:
             self._etcd3 = stubs.import_etcd3()
             self._grpc: Any = importlib.import_module("grpc")
@@ -67,7 +67,7 @@ class EtcdClient:
                 ca_cert=(settings.ca or system_roots()) if address.is_secure else None,
                 cert_cert=(settings.client_cert or None) if address.is_secure else None,
                 cert_key=(settings.client_key or None) if address.is_secure else None,
-                timeout=FIRST_LIMIT if len(settings.endpoints) > 1 else CALL_LIMIT,
+                timeout=limit,
                 grpc_options=_OPTIONS,
             )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -81,7 +81,7 @@ class EtcdClient:
                     name=self._settings.username, password=self._settings.password
                 )
                 stub = self._etcd3.etcdrpc.AuthStub(self._client.channel)
-                answer = stub.Authenticate(request, max(self._client.timeout, 2 * FIRST_LIMIT))
+                answer = stub.Authenticate(request, self._client.timeout)
                 self._client.metadata = (("token", answer.token),)
 
     # ── keys ──

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from reqplane.discovery.etcd.beats import Beats
 from reqplane.discovery.etcd.doubt import Doubt
+from reqplane.discovery.etcd.jobs import Job
 from reqplane.discovery.etcd.picture import Picture
 from reqplane.discovery.etcd.registry import Registry
 from reqplane.discovery.etcd.seam import (
@@ -38,8 +39,6 @@ from reqplane.wire.records import PREFIX
 
 _PAUSES = (0.1, 0.25, 0.5, 1.0)
 """Seconds before the next session, by how many have failed in a row."""
-_LATE = 1.0
-"""Seconds that a watch may take to tell what a listing has."""
 _LEAVE = 0.6
 """Seconds for leaving in order."""
 
@@ -52,31 +51,8 @@ class Connected(Client, Protocol):
     def join(self, limit: float) -> None: ...
 
 
-Connect: TypeAlias = Callable[[int], Connected]
-"""Makes the client of the n-th session; it connects to nothing yet."""
-Work: TypeAlias = Callable[[Client, Registry], Any]
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """Something that is asked for.  One that is `lasting` is done even if nobody waits for it any more;
-    what was done for somebody who has left is handed to `undo`."""
-
-    work: Work
-    answer: Future[Any]
-    lasting: bool = False
-    undo: Callable[[Any], None] | None = None
-
-    def tell(self, result: Any) -> None:
-        try:
-            self.answer.set_result(result)
-        except InvalidStateError:
-            if self.undo is not None:
-                self.undo(result)
-
-    def fail(self, error: Exception) -> None:
-        with suppress(InvalidStateError):
-            self.answer.set_exception(error)
+Connect: TypeAlias = Callable[[int, int], Connected]
+"""Makes the client of the n-th session, the m-th that failed in a row before it; connects to nothing yet."""
 
 
 class Listener(Protocol):
@@ -107,7 +83,7 @@ class Sessions:
         self._failures = 0  # in a row
         self._client: Connected | None = None
         self._closing = False
-        self._told_away = 0.0
+        self._away_since, self._told_away = 0.0, False
         self._relists = False  # the watch could not be resumed
         self._thread = threading.Thread(target=self._run, name="reqplane-etcd", daemon=True)
 
@@ -147,19 +123,23 @@ class Sessions:
         self._drop_jobs()
 
     def _session(self) -> None:
-        client = self._client = self._connect(self._number - 1)
+        client = self._client = self._connect(self._number - 1, self._failures)
+        if self._closing:
+            return
         client.connect()
         self._registry.keep(client)  # first of all: it may have little time left
         listing = self._list(client)
         check = self._begin(client, listing)
         self._here()
-        beats = _Beats(self._ttl, check)
+        beats = Beats(self._ttl, check)
         while not self._closing:
             self._do_jobs(client)
             if beats.keep.is_due():
                 self._registry.keep(client)
             if beats.check.is_due():
                 beats.compare_with(self._list(client))
+                if self._relists:
+                    raise Unreachable("its data was lost")
             if beats.listing is not None and beats.compare.is_due():
                 self._compare(beats, beats.listing)
             self._take_in(client, beats.next())
@@ -197,7 +177,7 @@ class Sessions:
         if changes or first:
             self._listener.changed(changes, first)
 
-    def _compare(self, beats: _Beats, listing: Listing) -> None:
+    def _compare(self, beats: Beats, listing: Listing) -> None:
         """Does the watch tell everything?  One with an expired token tells nothing, for ever."""
         beats.listing = None
         if not self._picture.differs(listing):
@@ -261,8 +241,8 @@ class Sessions:
 
     def _here(self) -> None:
         if self._told_away:
-            self._log.warning("%s is back after %.1f s", self._where, time.monotonic() - self._told_away)
-        self.state, self._told_away, self._failures = "", 0.0, 0
+            self._log.warning("%s is back after %.1f s", self._where, time.monotonic() - self._away_since)
+        self.state, self._told_away, self._away_since, self._failures = "", False, 0.0, 0
         with suppress(InvalidStateError):
             self.first.set_result(None)
 
@@ -273,10 +253,11 @@ class Sessions:
         if isinstance(error, Denied):
             with suppress(InvalidStateError):
                 self.first.set_exception(error)
-        if self._told_away or isinstance(error, Compacted):
-            return
-        self._told_away = time.monotonic()
-        self._log.warning("%s: %s; trying again, with what is known so far", self._where, error.reason)
+        if not self._away_since:
+            self._away_since = time.monotonic()
+        if not self._told_away and self._failures:  # one is nothing: a token expired, a member was lost
+            self._told_away = True
+            self._log.warning("%s: %s; trying on, with what is known so far", self._where, error.reason)
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -295,39 +276,3 @@ class Sessions:
         self._jobs += [what for _, what in self._arrived(0) if isinstance(what, Job)]
         for job in self._jobs:
             job.fail(DiscoveryUnavailable("this discovery backend is closed"))
-
-
-class _Beat:
-    """Something that is due again and again."""
-
-    def __init__(self, period: float) -> None:
-        self._period = period
-        self.at = time.monotonic() + period
-
-    def again(self) -> None:
-        self.at = time.monotonic() + self._period
-
-    def is_due(self) -> bool:
-        if time.monotonic() < self.at:
-            return False
-        self.again()
-        return True
-
-
-class _Beats:
-    """A session's beats.  `resumed`: its watch goes on from an earlier one, and was not compared yet."""
-
-    def __init__(self, ttl: float, listing: Listing | None) -> None:
-        self.keep, self.check = _Beat(ttl / 3), _Beat(ttl / 4)
-        self.compare = _Beat(min(_LATE, ttl / 8))
-        self.resumed = listing is not None
-        self.listing = listing
-
-    def compare_with(self, listing: Listing) -> None:
-        self.listing = listing
-        self.compare.again()
-
-    def next(self) -> float:
-        """Seconds until something is due."""
-        compare = [self.compare.at] if self.listing is not None else []
-        return min(self.keep.at, self.check.at, *compare) - time.monotonic()
