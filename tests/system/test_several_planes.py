@@ -35,11 +35,13 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 @asynccontextmanager
-async def frontend(fleet: Fleet, planes: str, workers: int = 1) -> AsyncGenerator[reqplane.Client]:
+async def frontend(
+    fleet: Fleet, planes: str, workers: int = 1, path: str = PATH
+) -> AsyncGenerator[reqplane.Client]:
     """A client of a frontend on these planes."""
     env = fleet.env | {"DYN_REQUEST_PLANE": planes}
     async with reqplane.connect(env, signals=False) as runtime:
-        client = await runtime.endpoint(PATH).client()
+        client = await runtime.endpoint(path).client()
         await eventually(lambda: len(client.instances()) >= workers, within=20)
         yield client
 
@@ -69,7 +71,6 @@ async def planes_of(client: reqplane.Client, calls: int = 20) -> Counter[str | N
 
 @pytest.fixture
 def by_etcd(fleet: Fleet, etcd: Etcd, nats: Nats) -> Fleet:
-    pytest.importorskip("reqplane.discovery.etcd")
     fleet.env |= {"DYN_DISCOVERY_BACKEND": "etcd", "ETCD_ENDPOINTS": etcd.url, "NATS_SERVER": nats.url}
     return fleet
 
@@ -89,14 +90,15 @@ async def test_each_frontend_reaches_each_worker_on_a_plane_that_its_record_name
 
 
 async def test_both_planes_stand_in_one_record(by_etcd: Fleet, etcd: Etcd):
-    by_etcd.start("count", DYN_REQUEST_PLANE="http,nats")
-    async with frontend(by_etcd, "nats,http") as client:
+    path = "both.worker.generate"
+    by_etcd.start("count", path, DYN_REQUEST_PLANE="http,nats")
+    async with frontend(by_etcd, "nats,http", path=path) as client:
         (instance,) = client.instances()
-        listed = etcd.ctl("get", "--prefix", "v1/instances/namespace.test.", "--print-value-only")
+        listed = etcd.ctl("get", "--prefix", "v1/instances/namespace.both.", "--print-value-only")
     (record,) = [json.loads(line) for line in listed.splitlines()]
     assert record["planes"] == ["http", "nats"]
     assert set(record["transport"]) == {"http_tcp", "nats_tcp"}
-    assert record["transport"]["nats_tcp"] == f"test_worker.generate-{instance.incarnation:x}"
+    assert record["transport"]["nats_tcp"] == f"both_worker.generate-{instance.incarnation:x}"
 
 
 # ── NATS is away ──
