@@ -13,6 +13,7 @@ import pytest
 from pages import Page
 from reqplane import errors
 from reqplane.discovery.entries import StaticSettings
+from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
 from reqplane_nats.settings import NatsSettings
@@ -24,7 +25,15 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
-SETTINGS = (Settings, FileSettings, StaticSettings, HttpSettings, NatsSettings, TcpStreamSettings)
+SETTINGS = (
+    Settings,
+    FileSettings,
+    EtcdSettings,
+    StaticSettings,
+    HttpSettings,
+    NatsSettings,
+    TcpStreamSettings,
+)
 ERRORS = {
     name
     for name, cls in inspect.getmembers(errors, inspect.isclass)

@@ -125,7 +125,8 @@ class Asking:
                 ask.fail(error)
                 return ask
         if until <= now:
-            ask.fail(CannotConnect(f"the time was up {limit}", transport="nats", address=self.address))
+            why = f"no ack from {target.subject} {limit}, which had passed before the frame was sent"
+            ask.fail(DeliveryUnknown("timed_out", why, transport="nats", address=target.subject))
             return ask
         self._asks[token] = ask
         ask.timer = self._timers.at(until, ask.expire)

@@ -33,6 +33,8 @@ class Subject:
         self.name = subject_of(endpoint, incarnation)
         self.title = f"{service_name(endpoint)}-{endpoint.name}-{incarnation:x}"
         self.accepts: list[Accept] = []
+        self.staying = 0
+        """How many of them have not been asked to leave."""
         self.subscription: Subscription | None = None
         self.requests = self.errors = self.nanoseconds = 0
         self.last_error = ""
@@ -56,8 +58,8 @@ class Subject:
             self._log.exception("accepting a request for %s failed", self.name)
             self._refuse(reply, "refused", "the worker could not take the request; its log has the reason")
         else:
-            if reply and (wire := self._link.wire) is not None:
-                wire.reply(answers.ack(reply))
+            if reply:
+                self._link.reply(answers.ack(reply))
         self.nanoseconds += time.perf_counter_ns() - began
 
     def _offer(self, delivery: Delivery) -> None:
@@ -75,8 +77,8 @@ class Subject:
     def _refuse(self, reply: bytes, code: str, words: str) -> None:
         self.errors += 1
         self.last_error = f"{code}: {words[:200]}"
-        if reply and (wire := self._link.wire) is not None:
-            wire.reply(answers.refused(reply, code, words))
+        if reply:
+            self._link.reply(answers.refused(reply, code, words, self._link.max_payload))
 
     def info(self) -> EndpointInfo:
         return EndpointInfo(self.title, self.name, QUEUE, {})
@@ -105,9 +107,9 @@ class Service:
 
     def _answers(self, tell: Callable[[], dict[str, object]]) -> Callable[[bytes, bytes, bytes, bytes], None]:
         def answer(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
-            if reply and (wire := self._link.wire) is not None:
+            if reply:
                 told = json.dumps(tell()).encode()
-                wire.reply(b"PUB %s %d\r\n%s\r\n" % (reply, len(told), told))
+                self._link.reply(b"PUB %s %d\r\n%s\r\n" % (reply, len(told), told))
 
         return answer
 

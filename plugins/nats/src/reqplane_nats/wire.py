@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from reqplane.model import Body
 
@@ -58,6 +58,8 @@ class Wire(asyncio.Protocol):
         """Too much waits to be sent."""
         self.over: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is gone."""
+        self.failure: Exception | None = None
+        """What it went of, where the system tells."""
         self._parts: list[bytes] = []  # of what is not whole yet
         self._missing = 0
         self._lines: deque[bytes] = deque()
@@ -69,8 +71,7 @@ class Wire(asyncio.Protocol):
     # ── the connection ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.begin(transport)
+        self.begin(cast(asyncio.Transport, transport))  # uvloop's is none by its class
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Use this transport: the plain one, or later the one that encrypts."""
@@ -80,6 +81,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.over.done():
             return
+        self.failure = exc
         self.over.set_result(None)
         for ping in self._pings:
             if ping is not None and not ping.done():
