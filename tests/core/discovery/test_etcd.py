@@ -25,7 +25,14 @@ SOON = 10.0
 """Seconds until everybody is registered again: 3 are promised, and looked at where nothing else runs."""
 
 
-@pytest.fixture(params=generations("etcd"), ids=lambda path: Path(path).parent.parent.name.strip("."))
+OURS, *OLDER = generations("etcd")
+GENERATIONS = [
+    pytest.param(OURS, id="newer"),
+    *(pytest.param(program, id="older", marks=pytest.mark.slow) for program in OLDER),
+]
+
+
+@pytest.fixture(params=GENERATIONS)
 def each_etcd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Etcd]:
     """Every generation that there is; it may be killed."""
     server = Etcd(tmp_path / "etcd", request.param).start()
