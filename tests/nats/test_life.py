@@ -195,6 +195,7 @@ async def test_a_frozen_worker_and_a_dead_one(nats: Nats, stack: AsyncExitStack)
     with pytest.raises(DeliveryUnknown, match="timed_out"):
         await frontend.send(target, frame(), {}, soon(0.3))
     await here.transport.aclose()
+    await until(lambda: here.subject not in str(nats.ask("connz?subs=1")))  # the server has noticed
     with pytest.raises(CannotConnect, match="no responders"):
         await frontend.send(target, frame(), {}, NEVER)
 
