@@ -51,8 +51,9 @@ _OPTIONS = (
 class EtcdClient:
     """A `seam.Client`."""
 
-    def __init__(self, address: Address, settings: EtcdSettings, limit: float = CALL_LIMIT) -> None:
-        """Connects to nothing yet.  `limit` is for what is done until the first listing is there."""
+    def __init__(self, address: Address, settings: EtcdSettings, limit: float, is_curious: bool) -> None:
+        """Connects to nothing yet.  `limit` is for each call until the first listing is there; who is
+        curious looks closer at a member that can't be reached."""
         try:
             self._etcd3 = stubs.import_etcd3()
             self._grpc: Any = importlib.import_module("grpc")
@@ -60,7 +61,7 @@ class EtcdClient:
             raise Denied("", str(error)) from error
         self._address, self._settings = address, settings
         host = f"[{address.host}]" if ":" in address.host else address.host
-        self._closed = False
+        self._closed, self._is_curious = False, is_curious
         with self._translated():
             self._client: Any = self._etcd3.client(
                 host,
@@ -208,6 +209,8 @@ class EtcdClient:
         return _explained(cause.code().name, cause.details() or "", self._look)
 
     def _look(self) -> Denied | None:
+        if not self._is_curious:
+            return None
         if self._address.is_secure:
             return diagnosis.of_tls(self._address, self._settings)
         return diagnosis.of_plain(self._address)
