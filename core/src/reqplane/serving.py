@@ -208,7 +208,10 @@ class Serving:
         try:
             async with asyncio.timeout(_WITHDRAW_LIMIT):
                 await registration.withdraw()
-        except (DiscoveryError, TimeoutError) as error:
+        except TimeoutError:
+            place, limit = self._planes.discovery.place, _WITHDRAW_LIMIT
+            log.warning("%s could not be withdrawn: no answer from %s in %g s", self.endpoint, place, limit)
+        except DiscoveryError as error:
             log.warning("%s could not be withdrawn: %s", self.endpoint, describe(error))
 
     async def _cancel_handlers(self) -> None:
