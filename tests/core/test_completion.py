@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from reqplane.cli import main
 
-COMMANDS = {"serve", "call", "instances", "plugins", "doctor", "bench", "demo", "completion"}
+COMMANDS = {"serve", "call", "instances", "plugins", "doctor", "frontend", "bench", "demo", "completion"}
 WANTED = [
     ("reqplane ", COMMANDS | {"--help", "-h", "--version"}),
     ("reqplane ca", {"call"}),

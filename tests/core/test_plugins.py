@@ -110,6 +110,7 @@ class Site:
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Nothing is installed."""
+    monkeypatch.setattr("reqplane.discovery.etcd.stubs.installed", lambda: False)
     monkeypatch.syspath_prepend(tmp_path)
     return Site(tmp_path)
 

@@ -230,6 +230,7 @@ async def test_the_defaults_name_both_remedies(monkeypatch) -> None:
     for name in ("DYN_REQUEST_PLANE", "DYN_DISCOVERY_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(loading, "installed", tuple[EntryPoint, ...])
+    monkeypatch.setattr("reqplane.discovery.etcd.stubs.installed", lambda: False)
     with pytest.raises(SettingsError) as caught:
         async with reqplane.connect():
             pass

@@ -13,6 +13,7 @@ import pytest
 from pages import Page
 from reqplane import errors
 from reqplane.discovery.entries import StaticSettings
+from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
 from reqplane_nats.settings import NatsSettings
@@ -25,7 +26,15 @@ PAGES = [
     *sorted(ROOT.glob("plugins/*/README.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
-SETTINGS = (Settings, FileSettings, StaticSettings, HttpSettings, NatsSettings, TcpStreamSettings)
+SETTINGS = (
+    Settings,
+    FileSettings,
+    EtcdSettings,
+    StaticSettings,
+    HttpSettings,
+    NatsSettings,
+    TcpStreamSettings,
+)
 ERRORS = {
     name
     for name, cls in inspect.getmembers(errors, inspect.isclass)

@@ -6,84 +6,51 @@ frontends again.  No request is lost, none runs twice, and no caller sees an err
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import HERE, PATH
+from relayed import RelayedFleet
 from servers import Etcd, Nats
-from traffic import PATIENCE, Door, Traffic
+from traffic import Door, Traffic
 
 pytestmark = pytest.mark.system
 
 
-class MovingFleet:
-    """Workers and frontends that are restarted one by one, each with another plane."""
+class MovingFleet(RelayedFleet):
+    """They are restarted one by one, each with another plane."""
 
-    def __init__(self, processes: Any, env: dict[str, str], workers: int, frontends: int) -> None:
-        self._processes, self._env = processes, env
-        self._workers: list[subprocess.Popen[str] | None] = [None] * workers
-        self._frontends: list[subprocess.Popen[str] | None] = [None] * frontends
-        self._doors: list[Door] = []
+    def __init__(self, processes: Any, env: dict[str, str]) -> None:
+        super().__init__(processes, env)
+        self._workers: list[subprocess.Popen[str]] = []
+        self._frontends: list[subprocess.Popen[str]] = []
 
-    async def start(self, planes: str) -> list[Door]:
-        for slot in range(len(self._workers)):
-            await self._start_worker(slot, planes)
-        return [await self._start_frontend(slot, planes) for slot in range(len(self._frontends))]
+    async def start(self, planes: str, workers: int, frontends: int) -> list[Door]:
+        self._workers = [await self.worker(planes) for _ in range(workers)]
+        started = [await self.frontend(planes) for _ in range(frontends)]
+        self._frontends = [process for process, _ in started]
+        return [door for _, door in started]
 
     async def move_workers(self, planes: str) -> None:
-        for slot in range(len(self._workers)):
-            await self._stop(self._workers[slot])
-            await self._start_worker(slot, planes)
+        for slot, worker in enumerate(self._workers):
+            await self.stop(worker)
+            self._workers[slot] = await self.worker(planes)
 
     async def move_frontends(self, planes: str, traffic: Traffic) -> None:
-        for slot in range(len(self._frontends)):
-            await self._stop(self._frontends[slot])
-            traffic.doors.append(await self._start_frontend(slot, planes))
-
-    async def _start_worker(self, slot: int, planes: str) -> None:
-        process = self._start(f"reqplane serve handlers:noted {PATH}", planes)
-        self._workers[slot] = process
-        await self._says(process, "serving ")
-
-    async def _start_frontend(self, slot: int, planes: str) -> Door:
-        process = self._start(f"python relay.py {PATH}", planes)
-        self._frontends[slot] = process
-        return await Door.open(int(await self._says(process, "port ")))
-
-    def _start(self, command: str, planes: str) -> subprocess.Popen[str]:
-        return self._processes.start(command, {**self._env, "DYN_REQUEST_PLANE": planes}, HERE)
-
-    async def _says(self, process: subprocess.Popen[str], words: str) -> str:
-        """Wait until it has printed a line with these words; what stands behind them."""
-        limit = asyncio.get_running_loop().time() + PATIENCE
-        while True:
-            printed: str = self._processes.output(process)
-            _, found, rest = printed.partition(words)
-            if found and "\n" in rest:
-                return rest.partition("\n")[0]
-            assert process.poll() is None, printed
-            assert asyncio.get_running_loop().time() < limit, printed
-            await asyncio.sleep(0.02)
-
-    async def _stop(self, process: subprocess.Popen[str] | None) -> None:
-        """In order: it drains."""
-        assert process is not None
-        status, printed = await asyncio.to_thread(self._processes.stop, process)
-        assert status == 0, printed
-        assert "Traceback" not in printed
+        for slot, frontend in enumerate(self._frontends):
+            await self.stop(frontend)
+            self._frontends[slot], door = await self.frontend(planes)
+            traffic.doors.append(door)
 
 
-async def move_there_and_back(
-    fleet: MovingFleet, folder: Path, one: str, other: str, rounds: int = 1
-) -> None:
-    """From plane `one` to the `other` and back, and then a look at what has become of every request."""
+async def move_there_and_back(fleet: MovingFleet, doors: Sequence[Door], folder: Path, rounds: int) -> None:
+    """From NATS to HTTP and back, and then a look at what has become of every request."""
     traffic = Traffic(folder, width=240, n=3, pause=0.3)
-    async with traffic.running(await fleet.start(one)):
+    async with traffic.running(doors):
         await traffic.answered(100)
-        for there, back in [(other, one), (one, other)] * rounds:
+        for there, back in [("http", "nats"), ("nats", "http")] * rounds:
             await fleet.move_frontends(f"{there},{back}", traffic)
             await fleet.move_workers(there)
             await fleet.move_frontends(there, traffic)
@@ -93,13 +60,11 @@ async def move_there_and_back(
     assert traffic.errors() == {}
     assert traffic.ran() == dict.fromkeys(traffic.answers, 1)
     assert traffic.least >= 200
-    assert min(traffic.planes()[plane] for plane in (one, other)) > 300
+    assert min(traffic.planes()[plane] for plane in ("nats", "http")) > 300
 
 
 @pytest.fixture
 def env(loopback: dict[str, str], nats: Nats, etcd: Etcd) -> dict[str, str]:
-    pytest.importorskip("reqplane_nats.transport")
-    pytest.importorskip("reqplane.discovery.etcd")
     servers = {"NATS_SERVER": nats.url, "ETCD_ENDPOINTS": etcd.url}
     return loopback | servers | {"DYN_DISCOVERY_BACKEND": "etcd"}
 
@@ -108,8 +73,9 @@ def env(loopback: dict[str, str], nats: Nats, etcd: Etcd) -> dict[str, str]:
 async def test_no_request_is_lost_on_the_way_from_nats_to_http_and_back(
     processes: Any, env: dict[str, str], tmp_path: Path
 ):
-    fleet = MovingFleet(processes, env, workers=3, frontends=2)
-    await move_there_and_back(fleet, tmp_path / "ran", "nats", "http")
+    fleet = MovingFleet(processes, env)
+    doors = await fleet.start("nats", workers=3, frontends=2)
+    await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=1)
 
 
 @pytest.mark.slow
@@ -117,5 +83,6 @@ async def test_no_request_is_lost_on_the_way_from_nats_to_http_and_back(
 async def test_a_larger_fleet_moves_there_and_back_three_times(
     processes: Any, env: dict[str, str], tmp_path: Path
 ):
-    fleet = MovingFleet(processes, env, workers=6, frontends=3)
-    await move_there_and_back(fleet, tmp_path / "ran", "nats", "http", rounds=3)
+    fleet = MovingFleet(processes, env)
+    doors = await fleet.start("nats", workers=6, frontends=3)
+    await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=3)

@@ -120,7 +120,7 @@ class Traffic:
             self.least = self._in_flight
             yield self
             looking.cancel()
-            self._stopping = True
+            self.stop()
             _, late = await asyncio.wait(slots, timeout=PATIENCE)
             assert not late, f"{len(late)} requests got no answer within {PATIENCE} s"
         finally:
@@ -152,6 +152,10 @@ class Traffic:
             await asyncio.sleep(0.01)
             self.looks += 1
             self.least = min(self.least, self._in_flight)
+
+    def stop(self) -> None:
+        """Send nothing more; what is in flight goes on."""
+        self._stopping = True
 
     async def answered(self, more: int) -> None:
         """Wait until so many more requests, sent from now on, have their answers."""

@@ -100,7 +100,7 @@ class Trial(Fleet):
 
     def frontend(self, callers: int = CALLERS, **env: str) -> subprocess.Popen[str]:
         """A frontend with its callers."""
-        return self.run("traffic.py", PATH, str(callers), str(self.ran), **env)
+        return self.run("busy_frontend.py", PATH, str(callers), str(self.ran), **env)
 
     def begin(self, workers: int = 3) -> None:
         """Start everything, and return when all workers are known and calls are answered."""
@@ -141,12 +141,14 @@ class Trial(Fleet):
             self.look()
             if condition():
                 return time.monotonic()
+            ended = [one for one in [self.traffic, *self.workers] if one.poll() is not None]
+            assert not ended, f"{len(ended)} processes have ended\n{self._last_words()}"
             assert time.monotonic() < limit, f"did not come true within {within} s\n{self._last_words()}"
             time.sleep(0.05)
 
     def _last_words(self) -> str:
         return "\n".join(
-            f"── {' '.join(map(str, process.args))}, pid {process.pid}:\n{self.logged(process)[-1500:]}"  # type: ignore[arg-type]
+            f"── pid {process.pid}, status {process.returncode}:\n{self.logged(process)[-1500:]}"
             for process in self._processes
         )
 

@@ -21,8 +21,14 @@ def reqplane_router_policies() -> list[type[RouterPolicy]]:
 
 @hookimpl
 def reqplane_discovery_backends() -> list[type[Discovery]]:
+    from reqplane.discovery.etcd.stubs import installed
     from reqplane.discovery.file import FileDiscovery
     from reqplane.discovery.memory import MemoryDiscovery
     from reqplane.discovery.static import StaticDiscovery
 
-    return [FileDiscovery, MemoryDiscovery, StaticDiscovery]
+    backends: list[type[Discovery]] = [FileDiscovery, MemoryDiscovery, StaticDiscovery]
+    if installed():
+        from reqplane.discovery.etcd.backend import EtcdDiscovery
+
+        backends.append(EtcdDiscovery)
+    return backends

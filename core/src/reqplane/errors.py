@@ -204,11 +204,14 @@ class NoInstances(RequestError):
 
     def summary(self) -> str:
         text = f"No instances found for {self.endpoint}"
+        there = ", ".join(f"{count} {why}" for why, count in sorted(self.unusable.items()))
+        ours = ",".join(self.planes)
         if self.wanted is not None and self.present:
-            return f"{text} with the id {self.wanted}; the ids are {', '.join(map(str, self.present))}"
-        if self.unusable:
-            there = ", ".join(f"{count} {why}" for why, count in sorted(self.unusable.items()))
-            ours = ",".join(self.planes)
+            text += f" with the id {self.wanted}; the ids are {', '.join(map(str, self.present))}"
+            return (
+                f"{text}, and there are {there}, which this process, on {ours}, can't use" if there else text
+            )
+        if there:
             return f"{text} that this process can use, which is on {ours}: there are {there}{self._cure()}"
         text += f": no worker of it is registered in {self.where}"
         close = difflib.get_close_matches(str(self.endpoint), self.others, n=1)

@@ -101,13 +101,15 @@ class Served:
     """What a listener serves: one endpoint of this process.
 
     `response_address` is where this process's own response listener can be called, host:port; a plane
-    whose record speaks of it writes it there.
+    whose record speaks of it writes it there.  `alone`: no other plane serves it; a plane that needs a
+    server which can't be reached waits for it then, and else joins in when it is there.
     """
 
     endpoint: EndpointId
     incarnation: int
     instance_id: int
     response_address: str
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

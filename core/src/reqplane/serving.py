@@ -113,7 +113,11 @@ class Serving:
     def _served(self, registration: Registration) -> Served:
         answering = self._answering
         return Served(
-            self.endpoint, answering.incarnation, registration.instance_id, answering.response.advertised
+            self.endpoint,
+            answering.incarnation,
+            registration.instance_id,
+            answering.response.advertised,
+            alone=len(self._planes.transports) == 1,
         )
 
     def _record(self, registration: Registration) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ that NATS gives to services' errors say the same to other tools, and alone they 
 from __future__ import annotations
 
 from reqplane.errors import RequestRefused, refusal
+from reqplane.model import Body
 from reqplane.wire.trace import REFUSAL
 
 from reqplane_nats import block
@@ -33,8 +34,8 @@ def ack(reply: bytes) -> bytes:
     return b"PUB %s 0\r\n\r\n" % reply
 
 
-def refused(reply: bytes, code: str, words: str) -> bytes:
-    """The message that says no."""
+def refused(reply: bytes, code: str, words: str, max_payload: int) -> bytes:
+    """The message that says no, in as many words as fit."""
     short = "".join(one if one.isascii() and one.isprintable() else "?" for one in words[:_MOST_IN_HEADER])
     headers = {
         REFUSAL: code,
@@ -42,14 +43,15 @@ def refused(reply: bytes, code: str, words: str) -> bytes:
         "Nats-Service-Error-Code": str(_CODES.get(code, 500)),
     }
     head = block.encode(headers)
-    body = words.encode("utf-8", "replace")[:_MOST_WORDS].decode("utf-8", "ignore").encode()
+    room = min(_MOST_WORDS, max(0, max_payload - len(head)))
+    body = words.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode()
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (reply, len(head), len(head) + len(body), head, body)
 
 
-def refusal_in(headers: dict[str, str], payload: bytes, address: str) -> RequestRefused | None:
+def refusal_in(headers: dict[str, str], payload: Body, address: str) -> RequestRefused | None:
     """The refusal that a reply is, if it is one."""
     code = headers.get(REFUSAL)
-    words = payload[:_MOST_WORDS].decode("utf-8", "replace")
+    words = bytes(payload[:_MOST_WORDS]).decode("utf-8", "replace")
     if code:
         # The class puts its own words in front of the problem; the worker's already did.
         return refusal(

@@ -125,7 +125,8 @@ class Asking:
                 ask.fail(error)
                 return ask
         if until <= now:
-            ask.fail(CannotConnect(f"the time was up {limit}", transport="nats", address=self.address))
+            why = f"no ack from {target.subject} {limit}, which had passed before the frame was sent"
+            ask.fail(DeliveryUnknown("timed_out", why, transport="nats", address=target.subject))
             return ask
         self._asks[token] = ask
         ask.timer = self._timers.at(until, ask.expire)
@@ -158,7 +159,7 @@ class Asking:
 
     # ── what comes back ──
 
-    def _answered(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def _answered(self, subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
         ask = self._asks.get(subject[self._token_at :])
         if ask is None:
             return  # too late
@@ -177,7 +178,7 @@ class Asking:
             ask.fail(error)
         elif payload:
             # Not a worker's: a JetStream stream on its subject replies too.  The ack may still come.
-            ask.strange = repr(payload[:80])
+            ask.strange = repr(bytes(payload[:80]))
         else:
             self.forget(ask)
             if not ask.done():

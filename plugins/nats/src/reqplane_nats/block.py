@@ -10,9 +10,7 @@ _FIRST = b"NATS/1.0"
 def encode(headers: Mapping[str, str]) -> bytes:
     """A block of these headers; what a line can't hold is left out."""
     lines = [_FIRST.decode()]
-    lines += [
-        f"{name}: {value}" for name, value in headers.items() if value.isascii() and value.isprintable()
-    ]
+    lines += [f"{name}: {value}" for name, value in headers.items() if _fits(value)]
     return "\r\n".join([*lines, "\r\n"]).encode()
 
 
@@ -24,7 +22,10 @@ def decode(block: bytes) -> tuple[str, dict[str, str]]:
     for line in lines:
         name, colon, value = line.partition(b":")
         if colon:
-            headers.setdefault(
-                name.strip().decode("latin-1").lower(), value.strip().decode("utf-8", "replace")
-            )
+            key = name.strip().decode("latin-1").lower()
+            headers.setdefault(key, value.strip().decode("utf-8", "replace"))
     return first[len(_FIRST) :].strip().decode("latin-1"), headers
+
+
+def _fits(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()

@@ -14,14 +14,17 @@ from contextlib import suppress
 from typing import Any, cast
 
 from nats.aio.client import Client
-from reqplane.errors import CannotConnect, SettingsError, describe
+from nats.errors import StaleConnectionError
+from reqplane.errors import CannotConnect, SettingsError
 from reqplane.interfaces import Host
 
 from reqplane_nats import wire as lines
-from reqplane_nats.login import WAYS, Login
+from reqplane_nats.cutter import Handler
+from reqplane_nats.login import TLS_WAYS, WAYS, Login
 from reqplane_nats.pipe import NoTls, Pipe
+from reqplane_nats.reason import words
 from reqplane_nats.settings import NatsSettings, Server, server
-from reqplane_nats.wire import Handler, Owner, Wire
+from reqplane_nats.wire import Owner, Wire
 
 _CONNECT_LIMIT = 2.0
 """Seconds for each step of connecting …"""
@@ -62,6 +65,7 @@ class Link(Owner):
         self.handlers = self._handlers = dict[bytes, Handler]()
         self.wire: Wire | None = None
         """None while there is no connection."""
+        self._incoming: Wire | None = None  # where messages come from; a little earlier
         self.max_payload = _DEFAULT_MAX_PAYLOAD
         """The largest message with its headers, in bytes, as the server last said."""
         self.address = settings.servers[0].address
@@ -119,7 +123,7 @@ class Link(Owner):
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
-        while not self._ready.is_set():
+        while self.closed or not self._ready.is_set():
             left = end - loop.time()
             if left <= 0 or self.closed:
                 wrong = f"no NATS server could be reached within {patience:g} s: {self.problem}; "
@@ -135,17 +139,21 @@ class Link(Owner):
         self.closed = True
         self._ready.set()  # nobody waits any more
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            while not self._keeper.done():  # nats-py swallows a cancel here and there
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper], timeout=_PAUSE)
             self._keeper = None
         await self._hang_up()
         self.problem = "the transport is closed"
 
     async def _keep(self) -> None:
-        while True:
+        while not self.closed:
             pause = _PAUSE
             refusals: list[str] = []
             for one in [*self._servers, *self._discovered]:
+                if self.closed:
+                    return
+                self._later(one)
                 try:
                     await self._connect(one)
                 except (Refused, NoTls, ssl.SSLError) as error:
@@ -155,7 +163,7 @@ class Link(Owner):
                     self._failed(one, error)
                 else:
                     assert self.wire is not None
-                    await self.wire.over
+                    await asyncio.wait([self.wire.over])  # a cancel must not cancel the future
                     break
                 finally:
                     if self.wire is None:
@@ -165,8 +173,17 @@ class Link(Owner):
             await self._hang_up()
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
+    def _later(self, one: Server) -> None:
+        """Next time the others come first."""
+        for servers in (self._servers, self._discovered):
+            if one in servers:
+                servers.remove(one)
+                servers.append(one)
+
     def _failed(self, one: Server, error: BaseException) -> str:
-        self.address, self.problem = one.address, _words(error)
+        self.address, self.problem = one.address, words(error)
+        if isinstance(error, ssl.SSLError):
+            self.problem += f": see {TLS_WAYS}"
         text = f"{one.url}: {self.problem}"
         self._tell(f"connecting:{one.address}:{self.problem}", "no connection to the NATS server %s", text)
         return text
@@ -178,7 +195,7 @@ class Link(Owner):
         self._client = client = Client()
         client._transport = pipe  # pyright: ignore[reportPrivateUsage]
         self.address = one.address
-        self._complaint = ""
+        self._complaint, self._has_headers = "", False
         options = self._login.for_server(one)
         if tls is not None:
             options["tls"] = tls
@@ -197,13 +214,18 @@ class Link(Owner):
                 )
             except Exception as error:
                 if "authorization" in str(error).lower() or "authentication" in str(error).lower():
-                    raise Refused(f"it refuses the login ({_words(error)}): see {WAYS}") from error
+                    raise Refused(f"it refuses the login ({words(error)}): see {WAYS}") from error
                 raise
+            if not self._has_headers:
+                raise Refused("the server knows no headers: wanted is NATS 2.2 or later")
             assert pipe.wire is not None
+            self._incoming = pipe.wire
             client._error_cb = self._client_failed  # pyright: ignore[reportPrivateUsage]
             for subscription in self._subscriptions.values():
                 self._subscribe(pipe.wire, subscription)
-            await pipe.wire.ping()
+            await asyncio.wait([pipe.wire.ping()])
+            if pipe.wire.over.done():
+                raise pipe.wire.failure or ConnectionResetError(self._complaint or "it closed the connection")
         self.wire = pipe.wire
         self._ready.set()
         self.log.info("connected to the NATS server %s", one.url)
@@ -222,11 +244,12 @@ class Link(Owner):
             await _ended(client)
 
     async def _client_failed(self, error: Exception) -> None:
-        self.problem = _words(error)
+        self.problem = words(error)
 
     # ── what the connection tells ──
 
     def informed(self, info: Mapping[str, Any]) -> None:
+        self._has_headers = info.get("headers") is True
         most = info.get("max_payload")
         if isinstance(most, int) and most > 0:
             self.max_payload = most
@@ -267,11 +290,18 @@ class Link(Owner):
         self.wire = None
         if not self.closed:
             self._ready.clear()
-            self.problem = self._complaint or "the connection was lost"
+            self.problem = self._reason_of_loss(wire)
             self.log.warning("lost the connection to the NATS server %s: %s", self.address, self.problem)
         else:
             self.problem = "the transport is closed"
         self.on_lost(self.problem)
+
+    def _reason_of_loss(self, wire: Wire) -> str:
+        """What the server said, what the system says, or what nats-py found."""
+        found = wire.failure or (self._client.last_error if self._client is not None else None)
+        if isinstance(found, StaleConnectionError):
+            return "it did not answer pings"
+        return self._complaint or (words(found) if found is not None else "it closed the connection")
 
     def _tell(self, key: str, text: str, what: str) -> None:
         """A warning, but not the same one all the time."""
@@ -281,6 +311,15 @@ class Link(Owner):
                 self._told.clear()
             self._told[key] = now
             self.log.warning(text, what)
+
+    def reply(self, message: bytes) -> None:
+        """Send a message from within a handler.  One above max_payload would end the connection."""
+        if self._incoming is None or self._incoming.over.done():
+            return
+        if len(message) - message.find(b"\r\n") - 4 > self.max_payload:  # its payload, with headers
+            self._tell("reply", "%s", f"an answer of {len(message)} bytes is above the server's max_payload")
+        else:
+            self._incoming.reply(message)
 
     # ── subscribing ──
 
@@ -337,12 +376,6 @@ async def _ended(client: Client) -> None:
 async def _raise(error: Exception) -> None:
     """While nats-py connects, its first failure is the answer; else it would try for ever."""
     raise error
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return describe(error).removeprefix("nats: ").strip("'")
 
 
 def _ignore(_: str) -> None: ...

@@ -28,9 +28,13 @@ class Services:
         self._link = link
         self._services: dict[str, Service] = {}
 
-    async def listen(self, served: Served, accept: Accept) -> NatsListener:
-        """Serve one more endpoint; when it returns the server knows of it."""
-        await self._link.connected(_PATIENCE, _TELL_EVERY)
+    async def listen(self, served: Served, accept: Accept) -> PushEndpoint:
+        """Serve one more endpoint; when it returns the server knows of it.
+
+        Without a server, and where another plane serves it too, it is known as soon as there is one.
+        """
+        if served.alone:
+            await self._link.connected(_PATIENCE, _TELL_EVERY)
         name = service_name(served.endpoint)
         service = self._services.get(name)
         if service is None:
@@ -40,11 +44,12 @@ class Services:
         if subject is None:
             subject = service.subjects[where] = Subject(served.endpoint, served.incarnation, self._link)
         subject.accepts.append(accept)
+        subject.staying += 1
         if subject.subscription is None:
             subject.subscription = self._link.subscribe(where, QUEUE, subject.arrived)
-        listener = NatsListener(self, service, subject, accept)
+        listener = PushEndpoint(self, service, subject, accept)
         try:
-            while not await self._link.flushed(_FLUSH_LIMIT):
+            while not await self._link.flushed(_FLUSH_LIMIT) and served.alone:
                 await self._link.connected(_PATIENCE, _TELL_EVERY)
         except BaseException:
             await listener.close()
@@ -58,7 +63,8 @@ class Services:
     async def leave(self, service: Service, subject: Subject, accept: Accept) -> None:
         """Serve one endpoint less."""
         gone: list[Subscription] = []
-        if subject.accepts == [accept]:
+        subject.staying -= 1
+        if not subject.staying:
             # It stays in `accepts` until the server has sent all that it had.
             service.subjects.pop(subject.name, None)
             if subject.subscription is not None:
@@ -73,7 +79,7 @@ class Services:
         await self._link.flushed(_FLUSH_LIMIT)
 
 
-class NatsListener(Listener):
+class PushEndpoint(Listener):
     """One endpoint."""
 
     def __init__(self, services: Services, service: Service, subject: Subject, accept: Accept) -> None:

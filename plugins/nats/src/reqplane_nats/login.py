@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import nkeys  # pyright: ignore[reportMissingTypeStubs]
-from reqplane.errors import SettingsError, describe
+from reqplane.errors import SettingsError
 from reqplane.settings import Problem
 
+from reqplane_nats.reason import words
 from reqplane_nats.settings import NatsSettings, Server
 
 _HIDDEN = "***"
 WAYS = (
     "NATS_AUTH_USERNAME and NATS_AUTH_PASSWORD, NATS_AUTH_TOKEN, NATS_AUTH_NKEY or NATS_AUTH_CREDENTIALS_FILE"
 )
+
+TLS_WAYS = "NATS_TLS_CA_CERT_PATH, NATS_TLS_CLIENT_CERT_PATH and NATS_TLS_CLIENT_KEY_PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def _check_credentials(path: str, problems: list[Problem]) -> None:
     try:
         lines = [line.strip() for line in Path(path).read_text().splitlines()]
     except (OSError, ValueError) as error:
-        problems.append(("NATS_AUTH_CREDENTIALS_FILE", path, f"it can't be read: {describe(error)}"))
+        problems.append(("NATS_AUTH_CREDENTIALS_FILE", path, f"it can't be read: {words(error)}"))
         return
     parts: dict[str, str] = {}
     for title, following in itertools.pairwise(lines):
@@ -126,14 +129,14 @@ def _context(settings: NatsSettings, problems: list[Problem]) -> ssl.SSLContext 
         try:
             context = ssl.create_default_context(cafile=settings.ca_cert)
         except OSError as error:  # SSLError is one
-            wrong = f"no certificates can be read from it: {describe(error)}"
+            wrong = f"no certificates can be read from it: {words(error)}"
             problems.append(("NATS_TLS_CA_CERT_PATH", settings.ca_cert, wrong))
     if cert and key:
         try:
             # A password would be asked for on the terminal.
             context.load_cert_chain(cert, key, password=_no_password)
         except (OSError, ValueError) as error:
-            wrong = f"it and NATS_TLS_CLIENT_KEY_PATH={key!r} can't be used: {describe(error)}"
+            wrong = f"it and NATS_TLS_CLIENT_KEY_PATH={key!r} can't be used: {words(error)}"
             problems.append(("NATS_TLS_CLIENT_CERT_PATH", cert, wrong))
     return context
 

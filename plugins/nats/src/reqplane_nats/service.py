@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from nats.micro.service import EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats
 from reqplane.errors import RequestRefused, UnknownEndpoint
 from reqplane.interfaces import Accept, Delivery
-from reqplane.model import EndpointId
+from reqplane.model import Body, EndpointId
 from reqplane.wire.trace import carried
 
 from reqplane_nats import answers, block
+from reqplane_nats.cutter import Handler
 from reqplane_nats.link import Link, Subscription
 from reqplane_nats.target import service_name, subject_of
 
@@ -33,13 +34,15 @@ class Subject:
         self.name = subject_of(endpoint, incarnation)
         self.title = f"{service_name(endpoint)}-{endpoint.name}-{incarnation:x}"
         self.accepts: list[Accept] = []
+        self.staying = 0
+        """How many of them have not been asked to leave."""
         self.subscription: Subscription | None = None
         self.requests = self.errors = self.nanoseconds = 0
         self.last_error = ""
         self._link = link
         self._log = link.log
 
-    def arrived(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def arrived(self, subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
         """A frame: accept it, then ack it."""
         began = time.perf_counter_ns()
         self.requests += 1
@@ -56,8 +59,8 @@ class Subject:
             self._log.exception("accepting a request for %s failed", self.name)
             self._refuse(reply, "refused", "the worker could not take the request; its log has the reason")
         else:
-            if reply and (wire := self._link.wire) is not None:
-                wire.reply(answers.ack(reply))
+            if reply:
+                self._link.reply(answers.ack(reply))
         self.nanoseconds += time.perf_counter_ns() - began
 
     def _offer(self, delivery: Delivery) -> None:
@@ -75,8 +78,8 @@ class Subject:
     def _refuse(self, reply: bytes, code: str, words: str) -> None:
         self.errors += 1
         self.last_error = f"{code}: {words[:200]}"
-        if reply and (wire := self._link.wire) is not None:
-            wire.reply(answers.refused(reply, code, words))
+        if reply:
+            self._link.reply(answers.refused(reply, code, words, self._link.max_payload))
 
     def info(self) -> EndpointInfo:
         return EndpointInfo(self.title, self.name, QUEUE, {})
@@ -103,11 +106,11 @@ class Service:
             for suffix in ("", f".{name}", f".{name}.{self._id}")
         ]
 
-    def _answers(self, tell: Callable[[], dict[str, object]]) -> Callable[[bytes, bytes, bytes, bytes], None]:
-        def answer(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
-            if reply and (wire := self._link.wire) is not None:
+    def _answers(self, tell: Callable[[], dict[str, object]]) -> Handler:
+        def answer(subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
+            if reply:
                 told = json.dumps(tell()).encode()
-                wire.reply(b"PUB %s %d\r\n%s\r\n" % (reply, len(told), told))
+                self._link.reply(b"PUB %s %d\r\n%s\r\n" % (reply, len(told), told))
 
         return answer
 
