@@ -31,7 +31,7 @@ LAYERS = [
         "context",
     },
     {"plugins", "guarded"},
-    {"instances", "host", "workload"},
+    {"instances", "host", "workload", "metrics"},
     {"client", "push_router", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet import PATH, Fleet
 
 CURL = shutil.which("curl")
+COMMAND = ("-m", "reqplane.frontend", "--http-port", "0")
 
 
 @dataclass
@@ -28,9 +32,8 @@ class Answer:
 class RunningFront:
     """`reqplane frontend` as a process."""
 
-    def __init__(self, fleet: Fleet, *arguments: str, **env: str) -> None:
-        command = ("-m", "reqplane.frontend", "--http-port", "0", *arguments)
-        self.process = fleet.run(*command, **env)
+    def __init__(self, fleet: Fleet, *arguments: str, command: Sequence[str] = COMMAND, **env: str) -> None:
+        self.process = fleet.run(*command, *arguments, **env)
         assert self.process.stderr is not None
         self.told: list[str] = []
         for line in self.process.stderr:
@@ -69,3 +72,15 @@ def curl(*arguments: str) -> Answer:
     )
     body, _, status = done.stdout.rpartition("\n")
     return Answer(done.returncode, int(status), body)
+
+
+def error(answer: Answer) -> dict[str, Any]:
+    """The error that it tells."""
+    return json.loads(answer.body.splitlines()[-1])["error"]
+
+
+def eventually(condition: Callable[[], Any], within: float = 20) -> None:
+    limit = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < limit, f"did not come true within {within} s"
+        time.sleep(0.05)

@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from fleet import PATH, Fleet
-from front.conftest import Answer, RunningFront, curl
+from front.conftest import Answer, RunningFront, curl, error, eventually
 
 pytestmark = pytest.mark.system
 
@@ -38,19 +37,8 @@ def front(shared: Fleet) -> RunningFront:
     return front
 
 
-def eventually(condition: Callable[[], Any], within: float = 20) -> None:
-    limit = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < limit, f"did not come true within {within} s"
-        time.sleep(0.05)
-
-
 def call(front: RunningFront, request: object, *arguments: str, query: str = "") -> Answer:
     return curl(front.calls() + query, *arguments, "-d", json.dumps(request))
-
-
-def error(answer: Answer) -> dict[str, Any]:
-    return json.loads(answer.body.splitlines()[-1])["error"]
 
 
 # ── answers ──
@@ -237,7 +225,7 @@ def test_health(front: RunningFront):
 def test_metrics(front: RunningFront):
     call(front, {"n": 3})
     text = curl(f"{front.url}/metrics").body
-    assert 'http_requests_total{method="POST",route="/v1/endpoints/{path}",status="200"}' in text
+    assert 'http_requests_total{method="POST",path="/v1/endpoints/{path}",status="200"}' in text
     for name in ("calls_total", "items_total", "attempts_total", "first_item_seconds_count", "workers"):
         assert f'reqplane_{name}{{endpoint="{PATH}"' in text
     assert f'reqplane_calls_in_flight{{endpoint="{PATH}"}} 0.0' in text

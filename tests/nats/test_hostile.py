@@ -148,6 +148,8 @@ async def scripted(stack: AsyncExitStack, after: bytes, info: bytes = INFO) -> s
         b"MSG\r\n",
         b"MSG a 1 x\r\n",
         b"MSG a 1 -5\r\n",
+        b"MSG a 1 -100\r\n",
+        b"HMSG a 1 -5 5\r\nhello\r\n",
         b"HMSG a 1 50 5\r\nhello\r\n",
         b"MSG a 1 99999999999999\r\n",
         b"INFO junk\r\n",

@@ -76,6 +76,9 @@ class EtcdTrial(Trial):
     def incarnations(self) -> list[int]:
         return sorted(incarnation for incarnation, _ in self.entries().values())
 
+    def leases(self) -> set[str]:
+        return {lease for _, lease in self.entries().values()}
+
     def registered(self, since: float, wanted: Sequence[int], watched: float) -> float:
         """Seconds from then until just these workers stood in etcd, to stay as long as it was watched."""
         complete: float | None = None

@@ -30,8 +30,11 @@ async def freeze(request: dict[str, Any]):
     yield "awake"
 
 
-async def any_of(request: dict[str, Any]):
-    """`count` or `freeze`, as the request says: one worker for both."""
+async def any_of(request: dict[str, Any], context: Context):
+    """`count`, `freeze` or `context`, as the request says: one worker for all."""
+    if request["handler"] == "context":
+        yield _told(context)
+        return
     async for item in {"count": count, "freeze": freeze}[request["handler"]](request):
         yield item
 
@@ -72,9 +75,12 @@ async def idle(request: dict[str, Any]):
 
 async def context(request: Any, context: Context):
     """What a handler can tell of its call."""
-    loop = asyncio.get_running_loop()
-    left = context.deadline - loop.time()
-    yield {
+    yield _told(context)
+
+
+def _told(context: Context) -> dict[str, Any]:
+    left = context.deadline - asyncio.get_running_loop().time()
+    return {
         "id": context.id,
         "headers": dict(context.headers),
         "seconds": left if left < 1e9 else None,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 from typing import Any
 
-from fleet import HERE, PATH
+from fleet import HERE
 from traffic import PATIENCE, Door
+
+_COUNT = itertools.count()
+"""A namespace for each fleet."""
 
 
 class RelayedFleet:
@@ -15,14 +19,15 @@ class RelayedFleet:
 
     def __init__(self, processes: Any, env: dict[str, str]) -> None:
         self._processes, self._env = processes, env
+        self.path = f"relayed{next(_COUNT)}.worker.generate"
 
     async def worker(self, planes: str) -> subprocess.Popen[str]:
-        process = self._start(f"reqplane serve handlers:noted {PATH}", planes)
+        process = self._start(f"reqplane serve handlers:noted {self.path}", planes)
         await self._says(process, "serving ")
         return process
 
     async def frontend(self, planes: str) -> tuple[subprocess.Popen[str], Door]:
-        process = self._start(f"python relay.py {PATH}", planes)
+        process = self._start(f"python relay.py {self.path}", planes)
         return process, await Door.open(int(await self._says(process, "port ")))
 
     def _start(self, command: str, planes: str) -> subprocess.Popen[str]:

@@ -12,6 +12,7 @@ what this prints:
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from etcd_trial import EtcdTrial, Scale
+from fleet import PATH
 from servers import Etcd, Nats, free_port
 
 pytestmark = [
@@ -70,24 +72,25 @@ def test_etcd_is_killed(trial: EtcdTrial):
 
 def kill_etcd(trial: EtcdTrial) -> None:
     everybody, scale = trial.settle(), trial.scale
+    before = trial.leases()
     with trial.case(f"etcd killed for {scale.away:g} s") as case:
         trial.etcd.kill()
         time.sleep(scale.away)
         trial.etcd.start()
         case.registered = trial.registered(time.monotonic(), everybody, watched=scale.ttl + 1)
+        case.note = f"{len(trial.leases() - before)} of 3 leases are new"
     assert trial.settle() == everybody
 
 
 def test_etcd_is_frozen_and_deletes_all_keys_when_it_thaws(trial: EtcdTrial):
     everybody, scale = trial.settle(), trial.scale
-    before = {lease for _, lease in trial.entries().values()}
+    before = trial.leases()
     with trial.case(f"etcd frozen for {scale.away:g} s") as case:
         trial.etcd.freeze()
         time.sleep(scale.away)
         trial.etcd.thaw()
         case.registered = trial.registered(time.monotonic(), everybody, watched=scale.ttl + 1)
-        after = {lease for _, lease in trial.entries().values()}
-        case.note = f"{len(after - before)} of 3 leases are new"
+        case.note = f"{len(trial.leases() - before)} of 3 leases are new"
     assert trial.settle() == everybody
 
 
@@ -178,31 +181,31 @@ def replace_workers(trial: EtcdTrial) -> None:
 
 @pytest.mark.slow
 def test_workers_come_and_go_while_etcd_is_away(trial: EtcdTrial):
-    """One is killed, one is started, and so is a frontend."""
+    """One is killed, one leaves in order, two are started, and so is a frontend."""
     everybody, scale = trial.settle(), trial.scale
-    with trial.case(f"a worker killed and another started, etcd away for {scale.away:g} s") as case:
+    with trial.case(f"workers killed, left and started, etcd away for {scale.away:g} s") as case:
+        victim, leaver, stays = trial.workers
+        killed, left, rest = map(trial.incarnation, trial.workers)
+        case.victims = {number for number, key in trial.now_known().items() if key == killed}
         trial.etcd.kill()
-        victim = trial.workers[0]
-        incarnation = trial.incarnation(victim)
-        case.victims = {number for number, key in trial.now_known().items() if key == incarnation}
+        away = time.monotonic()
         trial.lose(victim, signal.SIGKILL)
         trial.worker()
-        newcomer = trial.frontend(callers=2)
-        time.sleep(scale.away)
+        trial.worker()
+        question = json.dumps({"id": f"asked-{scale.away:g}", "folder": str(trial.ran), "n": 1, "pause": 0})
+        asked = trial.run("-m", "reqplane", "call", PATH, question)
+        trial.lose(leaver, signal.SIGTERM)
+        assert leaver.returncode == 0, trial.logged(leaver)
+        time.sleep(max(0.0, away + scale.away - time.monotonic()))
         trial.etcd.start()
         back = time.monotonic()
-        rest = set(everybody) - {incarnation}
-        came = trial.until(lambda: set(trial.now_known().values()) - set(everybody))
-        case.note = f"the new one is in use after {came - back:.1f} s"
-        trial.until(lambda: incarnation not in trial.now_known().values(), within=scale.ttl + 5)
-        assert rest < set(trial.settle())
-        status = newcomer.poll()
-        if status is None:
-            trial.until(lambda: '"end"' in trial.output(newcomer).read_text())
-            newcomer.send_signal(signal.SIGTERM)
-            assert newcomer.wait(20) == 0, trial.logged(newcomer)
-        else:
-            assert "etcd" in trial.logged(newcomer).splitlines()[-1], trial.logged(newcomer)
+        came = trial.until(lambda: len(set(trial.now_known().values()) - set(everybody)) == 2)
+        case.note = f"the new ones are in use after {came - back:.1f} s"
+        trial.until(lambda: not {killed, left} & set(trial.now_known().values()), within=scale.ttl + 5)
+        assert rest in trial.settle()
+        assert stays.poll() is None
+    status, answer, complaint = asked.wait(20), trial.output(asked).read_text(), trial.logged(asked)
+    assert (status, answer) == (0, "0\n") or (status == 1 and "ETCD_ENDPOINTS" in complaint), complaint
 
 
 def test_all_workers_leave_in_order(trial: EtcdTrial):

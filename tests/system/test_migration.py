@@ -65,8 +65,6 @@ async def move_there_and_back(fleet: MovingFleet, doors: Sequence[Door], folder:
 
 @pytest.fixture
 def env(loopback: dict[str, str], nats: Nats, etcd: Etcd) -> dict[str, str]:
-    pytest.importorskip("reqplane_nats.transport")
-    pytest.importorskip("reqplane.discovery.etcd")
     servers = {"NATS_SERVER": nats.url, "ETCD_ENDPOINTS": etcd.url}
     return loopback | servers | {"DYN_DISCOVERY_BACKEND": "etcd"}
 

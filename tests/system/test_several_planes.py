@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,13 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 @asynccontextmanager
-async def frontend(fleet: Fleet, planes: str, workers: int = 1) -> AsyncGenerator[reqplane.Client]:
+async def frontend(
+    fleet: Fleet, planes: str, workers: int = 1, path: str = PATH
+) -> AsyncGenerator[reqplane.Client]:
     """A client of a frontend on these planes."""
     env = fleet.env | {"DYN_REQUEST_PLANE": planes}
     async with reqplane.connect(env, signals=False) as runtime:
-        client = await runtime.endpoint(PATH).client()
+        client = await runtime.endpoint(path).client()
         await eventually(lambda: len(client.instances()) >= workers, within=20)
         yield client
 
@@ -69,7 +72,6 @@ async def planes_of(client: reqplane.Client, calls: int = 20) -> Counter[str | N
 
 @pytest.fixture
 def by_etcd(fleet: Fleet, etcd: Etcd, nats: Nats) -> Fleet:
-    pytest.importorskip("reqplane.discovery.etcd")
     fleet.env |= {"DYN_DISCOVERY_BACKEND": "etcd", "ETCD_ENDPOINTS": etcd.url, "NATS_SERVER": nats.url}
     return fleet
 
@@ -89,14 +91,15 @@ async def test_each_frontend_reaches_each_worker_on_a_plane_that_its_record_name
 
 
 async def test_both_planes_stand_in_one_record(by_etcd: Fleet, etcd: Etcd):
-    by_etcd.start("count", DYN_REQUEST_PLANE="http,nats")
-    async with frontend(by_etcd, "nats,http") as client:
+    path = "both.worker.generate"
+    by_etcd.start("count", path, DYN_REQUEST_PLANE="http,nats")
+    async with frontend(by_etcd, "nats,http", path=path) as client:
         (instance,) = client.instances()
-        listed = etcd.ctl("get", "--prefix", "v1/instances/namespace.test.", "--print-value-only")
+        listed = etcd.ctl("get", "--prefix", "v1/instances/namespace.both.", "--print-value-only")
     (record,) = [json.loads(line) for line in listed.splitlines()]
     assert record["planes"] == ["http", "nats"]
     assert set(record["transport"]) == {"http_tcp", "nats_tcp"}
-    assert record["transport"]["nats_tcp"] == f"test_worker.generate-{instance.incarnation:x}"
+    assert record["transport"]["nats_tcp"] == f"both_worker.generate-{instance.incarnation:x}"
 
 
 # ── NATS is away ──
@@ -154,3 +157,35 @@ async def test_a_worker_whose_http_port_is_closed_is_called_by_nats(fleet: Fleet
         async with frontend(fleet, "http") as without:
             with pytest.raises(reqplane.CannotConnect, match=r"127\.0\.0\.2"):
                 await planes_of(without, 1)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port of 127.0.0.2 that answers no attempt to connect, as behind a firewall that drops."""
+    with ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
+        hole.bind(("127.0.0.2", 0))
+        hole.listen(0)
+        for _ in range(4):  # its queue is full from here on
+            guest = stack.enter_context(socket.socket())
+            guest.setblocking(False)
+            with suppress(BlockingIOError):
+                guest.connect(hole.getsockname())
+        yield hole.getsockname()[1]
+
+
+async def test_a_worker_whose_http_port_is_behind_a_firewall_is_called_by_nats(
+    fleet: Fleet, nats: Nats, black_hole: int
+):
+    """Those that find that out wait, once; the others don't."""
+    limit = 1.0
+    fleet.env |= {"NATS_SERVER": nats.url, "DYN_HTTP_REQUEST_TIMEOUT": str(limit)}
+    advertised = {"DYN_HTTP_RPC_PORT": str(black_hole), "DYN_HTTP_RPC_ADVERTISE_HOST": "127.0.0.2"}
+    fleet.start("count", DYN_REQUEST_PLANE="http,nats", **advertised)
+    async with frontend(fleet, "http,nats") as client:
+        assert await planes_of(client) == {"nats": 20}
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(6):
+            assert await planes_of(client) == {"nats": 20}
+        assert loop.time() - began < 6 * limit, "each of them waited"

@@ -7,7 +7,7 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,8 +18,9 @@ from reqplane.escaping import escape_log
 from reqplane.guarded import GuardedObserver, guarded_codec, guarded_policy
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
-from reqplane.instances import InstanceTable, known_endpoints
+from reqplane.instances import InstanceTable
 from reqplane.interfaces import (
+    Budget,
     Discovery,
     Observer,
     PayloadCodec,
@@ -27,7 +28,7 @@ from reqplane.interfaces import (
     ResponseTransport,
     RouterPolicy,
 )
-from reqplane.model import EndpointId
+from reqplane.model import Change, EndpointId
 from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Bounds, Planes, Serving
@@ -175,9 +176,14 @@ class DistributedRuntime:
         """What messages call the place that workers are looked for in."""
         return self._discovery.place
 
-    async def endpoint_paths(self) -> list[str]:
-        """The paths of all endpoints that discovery holds; none if it can't tell within a second."""
-        return await known_endpoints(self._discovery)
+    @property
+    def inflight(self) -> Budget:
+        """The bytes of unfinished requests that this process may hold (DYN_MAX_INFLIGHT_BYTES)."""
+        return self._host.inflight
+
+    def watch(self) -> AsyncIterator[list[Change]]:
+        """Who comes and goes, of all endpoints (`interfaces.Discovery.watch`)."""
+        return self._discovery.watch(None)
 
     async def client(self, endpoint: EndpointId, router_mode: str | None = None) -> Client:
         """See `Endpoint.client`."""

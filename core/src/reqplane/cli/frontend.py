@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import ipaddress
+import re
 from typing import Any
 
 from reqplane.cli.arguments import Commands, UsageError, add_command
@@ -12,6 +13,7 @@ from reqplane.cli.running import run_async
 from reqplane.settings import host, port
 
 _NEEDED = ("hypercorn", "prometheus_client")
+_PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]+")
 
 
 def add_parser(commands: Commands) -> None:
@@ -32,6 +34,7 @@ def add_parser(commands: Commands) -> None:
         "--endpoint",
         metavar="PATTERN",
         action="append",
+        type=_pattern,
         help="offer endpoints like this, such as 'default.backend.*'; may be given several times",
     )
 
@@ -58,9 +61,20 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
+def _pattern(text: str) -> str:
+    """One that some endpoint's path can match."""
+    pattern = text.removeprefix("dyn://")
+    dots = re.sub(r"\[[^]]*\]", "?", pattern).count(".")
+    if not _PATTERN.fullmatch(pattern) or dots > 2 or (dots < 2 and "*" not in pattern):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} matches no endpoint: wanted a path such as default.backend.generate, with * and ?"
+        )
+    return pattern
+
+
 def _host(text: str) -> str:
     try:
-        return host(text)
+        return host(text).removeprefix("[").removesuffix("]")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

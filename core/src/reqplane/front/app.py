@@ -3,134 +3,169 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote
 
-from reqplane.errors import ReqplaneError
-from reqplane.front.calls import Call, CutOff, answer_json
+from reqplane.context import Context
+from reqplane.front.calls import Call
 from reqplane.front.endpoints import Endpoints
-from reqplane.front.forms import error_members
-from reqplane.front.incoming import HungUp, Receive, Refused, Scope, Send, read
+from reqplane.front.exchange import Exchange, Receive, Scope, Send, leaving
+from reqplane.front.forms import Form
+from reqplane.front.incoming import BODY_SECONDS, LATE, Body, HungUp, headers_of, options_of
 from reqplane.front.metrics import CONTENT_TYPE, Metrics
-from reqplane.front.statuses import status_of
-from reqplane.front.streams import end_broken
-
-log = logging.getLogger("reqplane")
+from reqplane.front.problems import AGAIN, Problem, problem_of
+from reqplane.runtime import DistributedRuntime
+from reqplane.wire.trace import carried
 
 CALLS = "/v1/endpoints/"
-_ROUTES = {"/health": ("GET", "HEAD"), "/metrics": ("GET", "HEAD")}
+_CALL = f"{CALLS}{{path}}"
+_PAGES = ("/health", "/metrics")
 _MOST_CALLS = 10_000
 """Calls under way at once; each holds a few KiB and a place at a worker."""
+_GONE = 499  # the client went before its answer began: nginx's number, seen in no answer
+_ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
 class Front:
-    """Answers requests until it drains."""
+    """Answers requests until it drains.  Somebody runs `endpoints.follow()` beside it."""
 
-    def __init__(self, endpoints: Endpoints, metrics: Metrics, most_body: int) -> None:
+    def __init__(self, runtime: DistributedRuntime, endpoints: Endpoints, metrics: Metrics) -> None:
+        self._budget = runtime.inflight
+        self._most_body = runtime.settings.max_frame_bytes
         self._endpoints = endpoints
         self._metrics = metrics
-        self._most_body = most_body
+        self._calls: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._running = 0
         self.draining = False
+        metrics.show_workers(endpoints.known)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
-            return
-        path = unquote(scope["path"])
-        method: str = scope["method"]
-        if path.startswith(CALLS):
-            await self._counted_call(method, path.removeprefix(CALLS), scope, receive, send)
         else:
-            await self._page(method, path, send)
+            await receive()
+            await send({"type": "websocket.close"})
 
     async def quiet(self) -> None:
         """Wait until no call is under way."""
         await self._idle.wait()
 
+    def cut_off(self) -> None:
+        """End the calls that are under way; their clients learn why."""
+        for exchange in self._calls:
+            exchange.end_early(leaving("the front is leaving, and its drain time ran out"))
+
+    # ── one request ──
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _ORIGIN.sub("", scope["path"], count=1)  # "GET http://host/path" means the path
+        route = _CALL if path.startswith(CALLS) else path if path in _PAGES else "other"
+        exchange = Exchange(scope, receive, send)
+        request = _Request(self._budget, self._most_body, exchange)
+        try:
+            if route == _CALL:
+                await self._counted(request, path.removeprefix(CALLS))
+            else:
+                await request.guarded(self._page(request, path))
+        finally:
+            exchange.over()
+            request.body.release()
+            self._metrics.count(scope["method"], route, exchange.status or _GONE)
+
+    async def _counted(self, request: _Request, path: str) -> None:
+        self._calls.add(request.exchange)
+        self._idle.clear()
+        try:
+            await request.guarded(self._call(request, path))
+        finally:
+            self._calls.discard(request.exchange)
+            if not self._calls:
+                self._idle.set()
+
     # ── pages ──
 
-    async def _page(self, method: str, path: str, send: Send) -> None:
-        allowed = _ROUTES.get(path)
-        if allowed is None:
-            refused = Refused(
-                HTTPStatus.NOT_FOUND, "NotFound", f"wanted POST {CALLS}PATH, GET /health or GET /metrics"
-            )
-            await self._refuse(send, refused, method, "other")
-        elif method not in allowed:
-            await self._refuse(send, _wrong_method(method, allowed), method, path)
-        elif path == "/health":
-            status = 503 if self.draining else 200
-            members = {"status": "draining" if self.draining else "healthy", "endpoints": self._health()}
-            await answer_json(send, status, members)
-            self._count(method, path, status)
-        else:
-            for endpoint, workers in self._endpoints.known().items():
-                self._metrics.workers.labels(endpoint).set(workers)
-            headers = [(b"content-type", CONTENT_TYPE)]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": self._metrics.text()})
-            self._count(method, path, 200)
-
-    def _health(self) -> dict[str, Any]:
-        return {path: {"workers": workers} for path, workers in self._endpoints.known().items()}
+    async def _page(self, request: _Request, path: str) -> None:
+        await request.read(keep=False)
+        if path not in _PAGES:
+            words = f"wanted POST {CALLS}PATH, GET /health or GET /metrics"
+            raise Problem(HTTPStatus.NOT_FOUND, "NotFound", words)
+        _check_method(request.exchange, "GET", "HEAD")
+        if path == "/metrics":
+            await request.exchange.answer(200, self._metrics.text(), CONTENT_TYPE)
+            return
+        workers = {path: {"workers": count} for path, count in self._endpoints.known().items()}
+        status = "draining" if self.draining else "healthy"
+        members = {"status": status, "endpoints": workers}
+        await request.exchange.answer_json(503 if self.draining else 200, members)
 
     # ── calls ──
 
-    async def _counted_call(self, method: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        self._running += 1
-        self._idle.clear()
-        try:
-            await self._call(method, path, scope, receive, send)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+    async def _call(self, request: _Request, path: str) -> None:
+        exchange = request.exchange
+        await request.read(keep=exchange.scope["method"] == "POST" and not self.draining)
+        _check_method(exchange, "POST")
+        if self.draining:
+            raise leaving("the front is leaving")
+        if len(self._calls) > _MOST_CALLS:
+            words = f"{_MOST_CALLS} calls are under way"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", words, AGAIN)
+        options = options_of(exchange.scope, request.headers)
+        value = request.body.value()
+        call = Call(await self._endpoints.client(path), value, request.context, options)
+        del value
+        request.form = options.form
+        await call.answer(exchange, request.body.release, self._metrics.calls.first_item)
 
-    async def _call(self, method: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        route = f"{CALLS}{{path}}"
-        status = 499  # the client closed the connection: nginx's number, seen in no answer
-        call = None
+
+class _Request:
+    """An exchange, with what every request has: an id, a body, and an answer whatever happens."""
+
+    def __init__(self, budget: Any, most_body: int, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.headers = headers_of(exchange.scope)
+        self.context = Context(headers=carried(self.headers))
+        self.body = Body(exchange, budget, most_body)
+        self.form: Form | None = None
+        self.id = self.context.headers.get("x-request-id", self.context.id)
+        exchange.headers.append((b"x-request-id", self.id.encode()))
+
+    async def read(self, *, keep: bool) -> None:
+        """Read its body; it has some time for that."""
+        late = asyncio.get_running_loop().call_later(BODY_SECONDS, self.exchange.end_early, LATE)
         try:
-            if method != "POST":
-                raise _wrong_method(method, ("POST",))
-            if self.draining or self._running > _MOST_CALLS:
-                why = "the front is leaving" if self.draining else f"{_MOST_CALLS} calls are under way"
-                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", why, {"retry-after": "1"})
-            incoming = await read(scope, receive, self._most_body)
-            call = Call(await self._endpoints.client(path), incoming, self._metrics, send)
-            await call.run(receive)
-            status = call.status
+            await self.body.read(keep=keep)
+        finally:
+            late.cancel()
+            if not self.exchange.unread:
+                self.exchange.notice_hangup()
+
+    async def guarded(self, work: Any) -> None:
+        """Do what answers it, and answer what goes wrong with that."""
+        try:
+            await work
         except HungUp:
             pass
-        except CutOff:
-            status = 200
-            await end_broken(scope, send)
-        except Refused as refused:
-            await self._refuse(send, refused, method, route)
-            return
-        except ReqplaneError as error:  # before there was a call
-            status = status_of(error)
-            await answer_json(send, status, {"error": error_members(error)})
-        self._count(method, route, status)
+        except asyncio.CancelledError:
+            if not self.exchange.was_ended():
+                raise
+            if self.exchange.reason is not None:
+                await self._fail(self.exchange.reason)
+            elif self.exchange.status is not None:  # it may only have stopped reading
+                await self.exchange.cut()
+        except Exception as error:
+            await self._fail(problem_of(error))
 
-    # ── both ──
-
-    async def _refuse(self, send: Send, refused: Refused, method: str, route: str) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in refused.headers.items()]
-        if refused.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-            headers.append((b"connection", b"close"))  # what still comes of the body is not wanted
-        members = {"error": {"type": refused.kind, "message": refused.message}}
-        await answer_json(send, refused.status, members, headers)
-        self._count(method, route, refused.status)
-
-    def _count(self, method: str, route: str, status: int) -> None:
-        known = method if method in ("GET", "HEAD", "POST") else "other"
-        self._metrics.http_requests.labels(known, route, str(int(status))).inc()
+    async def _fail(self, problem: Problem) -> None:
+        if self.exchange.status is None:
+            await self.exchange.refuse(problem, self.context.id)
+        elif self.form is not None:
+            await self.exchange.cut(self.form.error(problem.members(self.context.id)))
+        else:
+            await self.exchange.cut()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -140,11 +175,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
 
 
-def _wrong_method(method: str, allowed: tuple[str, ...]) -> Refused:
-    words = " or ".join(allowed)
-    return Refused(
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "WrongMethod",
-        f"{method:.20} is not possible here, wanted {words}",
-        {"allow": ", ".join(allowed)},
-    )
+def _check_method(exchange: Exchange, *allowed: str) -> None:
+    method = exchange.scope["method"]
+    if method not in allowed:
+        words = f"{method:.20} is not possible here, wanted {' or '.join(allowed)}"
+        headers = [(b"allow", ", ".join(allowed).encode())]
+        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "WrongMethod", words, headers)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import reqplane
 from reqplane.front.app import Front
 from reqplane.front.endpoints import Endpoints
-from reqplane.front.metrics import Attempts, Metrics
+from reqplane.front.metrics import Metrics
 from reqplane.front.server import run
 from reqplane.sockets import host_and_port, listening_socket
 
@@ -24,7 +24,7 @@ async def serve(host: str, port: int, patterns: Sequence[str]) -> int:
     """Exit status 0, or 1 if calls were cut off.  SettingsError if the address can't be used."""
     leaving = asyncio.Event()
     metrics = Metrics()
-    async with reqplane.connect(signals=False, observers=[Attempts(metrics)]) as runtime:
+    async with reqplane.connect(signals=False, observers=[metrics.calls]) as runtime:
         listener = await listening_socket(
             host, port, host_variable="--http-host", port_variable="--http-port", backlog=_BACKLOG
         )
@@ -35,10 +35,13 @@ async def serve(host: str, port: int, patterns: Sequence[str]) -> int:
             ",".join(runtime.planes),
             runtime.settings.discovery,
         )
-        settings = runtime.settings
-        front = Front(Endpoints(runtime, patterns), metrics, settings.max_frame_bytes)
-        if await run(front, listener, leaving, settings.drain_timeout):
-            return 0
+        settings, endpoints = runtime.settings, Endpoints(runtime, patterns)
+        following = asyncio.ensure_future(endpoints.follow())
+        try:
+            if await run(Front(runtime, endpoints, metrics), listener, leaving, settings.drain_timeout):
+                return 0
+        finally:
+            following.cancel()
     log.warning(
         "calls still ran after %g s (DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT) and were cut off",
         settings.drain_timeout,

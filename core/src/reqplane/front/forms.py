@@ -3,23 +3,82 @@
     NDJSON       one item a line; a failure is a last line {"error": {…}}
     events       data: item; a failure is an event "error", the end of a whole answer an event "end"
 
-Over HTTP/1.1 an answer that failed is cut off after that, so that no program takes it for a whole one.
-What JSON has not: bytes become {"$bytes": base64}; NaN, and keys that are no text, are errors.
+An answer that failed is cut off after that (exchange.py), so that no program takes it for a whole one.
+What JSON has not: bytes become {"$bytes": base64}; NaN and the like are errors.  Keys become text.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from reqplane.errors import PayloadError, ReqplaneError
+from reqplane.codecs import JsonCodec
+from reqplane.errors import PayloadError
+
+_codec = JsonCodec()
 
 
-def item_json(item: Any, index: int) -> str:
-    """An item as JSON; PayloadError if it can't be written as that."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to write an answer."""
+
+    content_type: bytes
+    before: bytes
+    after: bytes
+    ends_itself: bool
+    """Whether a reader can tell a whole answer from a cut one without the help of HTTP."""
+
+    def item(self, value: Any, index: int) -> bytes:
+        """One item; PayloadError if it can't be written as JSON."""
+        return self.before + item_json(value, index) + self.after
+
+    def end(self, items: int) -> bytes:
+        """What says that the answer is whole."""
+        return b'event: end\ndata: {"items": %d}\n\n' % items if self.ends_itself else b""
+
+    def error(self, members: dict[str, Any]) -> bytes:
+        """What is said of a failure behind items."""
+        if self.ends_itself:
+            return b"event: error\ndata: %s\n\n" % json.dumps(members).encode()
+        return json.dumps({"error": members}).encode() + b"\n"
+
+
+NDJSON = Form(b"application/x-ndjson", b"", b"\n", ends_itself=False)
+EVENTS = Form(b"text/event-stream; charset=utf-8", b"data: ", b"\n\n", ends_itself=True)
+
+
+def form_for(accept: str) -> Form:
+    """What the header `accept` asks for: events for who names them, lines for everybody else."""
+    events = _weight(accept, "text/event-stream")
+    return EVENTS if events and events >= _weight(accept, "application/x-ndjson") else NDJSON
+
+
+def _weight(accept: str, wanted: str) -> float:
+    """How much somebody likes a content type, from 0 to 1."""
+    for part in accept.lower().split(","):
+        name, *parameters = [one.strip() for one in part.split(";")]
+        if name == wanted:
+            weights = [one.removeprefix("q=") for one in parameters if one.startswith("q=")]
+            try:
+                return float(weights[0]) if weights else 1.0
+            except ValueError:
+                return 0.0
+    return 0.0
+
+
+# ── items ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def item_json(value: Any, index: int) -> bytes:
+    """An item as JSON in UTF-8; PayloadError if it can't be written as that."""
     try:
-        return json.dumps(item, ensure_ascii=False, allow_nan=False, default=_extra, separators=(",", ":"))
+        return _codec.encode(value)
+    except PayloadError:
+        pass
+    try:
+        return _with_bytes(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"JSON has no such value: {error}", index=index) from error
 
@@ -30,51 +89,5 @@ def _extra(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__}")
 
 
-def error_members(error: BaseException, request_id: str | None = None) -> dict[str, Any]:
-    """What is told of an error.  Of one that is none of ours only that it happened: its text may tell what
-    is nobody's business, and stands in the log."""
-    ours = isinstance(error, ReqplaneError)
-    members: dict[str, Any] = {
-        "type": type(error).__name__ if ours else "InternalError",
-        "message": str(error) if ours else "the front failed; its log says why",
-    }
-    request_id = request_id or getattr(error, "request_id", None)
-    return members if request_id is None else {**members, "request_id": request_id}
-
-
-class Ndjson:
-    """One item a line."""
-
-    content_type = b"application/x-ndjson"
-
-    def item(self, text: str) -> bytes:
-        return f"{text}\n".encode(errors="surrogatepass")
-
-    def end(self, items: int) -> bytes:
-        return b""
-
-    def error(self, members: dict[str, Any]) -> bytes:
-        return f"{json.dumps({'error': members})}\n".encode()
-
-
-class Events:
-    """Server-sent events."""
-
-    content_type = b"text/event-stream; charset=utf-8"
-
-    def item(self, text: str) -> bytes:
-        return f"data: {text}\n\n".encode(errors="surrogatepass")
-
-    def end(self, items: int) -> bytes:
-        return f'event: end\ndata: {{"items": {items}}}\n\n'.encode()
-
-    def error(self, members: dict[str, Any]) -> bytes:
-        return f"event: error\ndata: {json.dumps(members)}\n\n".encode()
-
-
-Form = Ndjson | Events
-
-
-def form_for(accept: str) -> Form:
-    """What the header `accept` asks for."""
-    return Events() if "text/event-stream" in accept.lower() else Ndjson()
+# In ASCII, since UTF-8 has no half characters, but JSON can escape them.
+_with_bytes = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_extra).encode

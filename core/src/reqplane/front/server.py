@@ -1,62 +1,55 @@
-"""hypercorn on a socket of ours: HTTP/1.1 and HTTP/2 without encryption on one port."""
+"""Serving the front on a socket of ours, and leaving in order.
+
+First no call is taken any more, which `/health` tells, and those that run may come to their end.  Only then
+no connection is accepted any more, and the open ones are closed: nobody waits for an answer on them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import resource
 import socket
+from collections.abc import Coroutine
 from typing import Any
 
-from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
-from hypercorn.config import Config
-
 from reqplane.front.app import Front
+from reqplane.front.connections import Connections
 
 log = logging.getLogger("reqplane")
 
-_CLOSE_LIMIT = 5.0
-"""Seconds for hypercorn to close idle connections."""
-
-
-def _config(listener: socket.socket) -> Config:
-    """Its default of 1000 requests a connection drops those in flight; its queue of 10 messages lets one
-    slow reader block a whole connection."""
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.keep_alive_max_requests = 10**9
-    config.max_app_queue_size = 1000
-    config.include_server_header = False
-    config.graceful_timeout = 1.0
-    config.errorlog = log.getChild("hypercorn")
-    config.errorlog.setLevel(logging.WARNING)  # it would greet, beside us
-    return config
+_MOST_CONNECTIONS = 10_000
+_BACKLOG = 4096
+_LAST_WORDS_SECONDS = 3.0
+"""For calls that are cut off to tell their clients so."""
 
 
 async def run(front: Front, listener: socket.socket, leaving: asyncio.Event, drain_timeout: float) -> bool:
     """Serve until `leaving` is set and the calls under way have ended; False if they had to be cut off."""
-    closing = asyncio.Event()
-    serving: asyncio.Task[Any] = asyncio.ensure_future(
-        serve(front, _config(listener), shutdown_trigger=closing.wait)  # type: ignore[arg-type]
-    )
-    left = asyncio.ensure_future(leaving.wait())
+    connections = Connections(front, _most_connections())
+    accepting = await asyncio.start_server(connections.serve, sock=listener, backlog=_BACKLOG)
     try:
-        await asyncio.wait([serving, left], return_when=asyncio.FIRST_COMPLETED)
+        await leaving.wait()
         front.draining = True
         quiet = await _within(front.quiet(), drain_timeout)
-        closing.set()
-        await asyncio.wait([serving], timeout=_CLOSE_LIMIT)
+        if not quiet:
+            front.cut_off()
+            await _within(front.quiet(), _LAST_WORDS_SECONDS)
         return quiet
     finally:
-        left.cancel()
-        serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        accepting.close()
+        await connections.close()
 
 
-async def _within(work: Any, seconds: float) -> bool:
+async def _within(work: Coroutine[Any, Any, None], seconds: float) -> bool:
     try:
         await asyncio.wait_for(work, seconds)
     except TimeoutError:
         return False
     return True
+
+
+def _most_connections() -> int:
+    """Half of the descriptors that this process may have; the others are for workers."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft // 2)

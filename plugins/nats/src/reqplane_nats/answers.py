@@ -7,6 +7,7 @@ that NATS gives to services' errors say the same to other tools, and alone they 
 from __future__ import annotations
 
 from reqplane.errors import RequestRefused, refusal
+from reqplane.model import Body
 from reqplane.wire.trace import REFUSAL
 
 from reqplane_nats import block
@@ -47,10 +48,10 @@ def refused(reply: bytes, code: str, words: str, max_payload: int) -> bytes:
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (reply, len(head), len(head) + len(body), head, body)
 
 
-def refusal_in(headers: dict[str, str], payload: bytes, address: str) -> RequestRefused | None:
+def refusal_in(headers: dict[str, str], payload: Body, address: str) -> RequestRefused | None:
     """The refusal that a reply is, if it is one."""
     code = headers.get(REFUSAL)
-    words = payload[:_MOST_WORDS].decode("utf-8", "replace")
+    words = bytes(payload[:_MOST_WORDS]).decode("utf-8", "replace")
     if code:
         # The class puts its own words in front of the problem; the worker's already did.
         return refusal(

@@ -159,7 +159,7 @@ class Asking:
 
     # ── what comes back ──
 
-    def _answered(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def _answered(self, subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
         ask = self._asks.get(subject[self._token_at :])
         if ask is None:
             return  # too late
@@ -178,7 +178,7 @@ class Asking:
             ask.fail(error)
         elif payload:
             # Not a worker's: a JetStream stream on its subject replies too.  The ack may still come.
-            ask.strange = repr(payload[:80])
+            ask.strange = repr(bytes(payload[:80]))
         else:
             self.forget(ask)
             if not ask.done():

@@ -19,11 +19,12 @@ from reqplane.errors import CannotConnect, SettingsError
 from reqplane.interfaces import Host
 
 from reqplane_nats import wire as lines
+from reqplane_nats.cutter import Handler
 from reqplane_nats.login import TLS_WAYS, WAYS, Login
 from reqplane_nats.pipe import NoTls, Pipe
 from reqplane_nats.reason import words
 from reqplane_nats.settings import NatsSettings, Server, server
-from reqplane_nats.wire import Handler, Owner, Wire
+from reqplane_nats.wire import Owner, Wire
 
 _CONNECT_LIMIT = 2.0
 """Seconds for each step of connecting …"""

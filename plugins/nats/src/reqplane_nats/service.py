@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from nats.micro.service import EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats
 from reqplane.errors import RequestRefused, UnknownEndpoint
 from reqplane.interfaces import Accept, Delivery
-from reqplane.model import EndpointId
+from reqplane.model import Body, EndpointId
 from reqplane.wire.trace import carried
 
 from reqplane_nats import answers, block
+from reqplane_nats.cutter import Handler
 from reqplane_nats.link import Link, Subscription
 from reqplane_nats.target import service_name, subject_of
 
@@ -41,7 +42,7 @@ class Subject:
         self._link = link
         self._log = link.log
 
-    def arrived(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def arrived(self, subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
         """A frame: accept it, then ack it."""
         began = time.perf_counter_ns()
         self.requests += 1
@@ -105,8 +106,8 @@ class Service:
             for suffix in ("", f".{name}", f".{name}.{self._id}")
         ]
 
-    def _answers(self, tell: Callable[[], dict[str, object]]) -> Callable[[bytes, bytes, bytes, bytes], None]:
-        def answer(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def _answers(self, tell: Callable[[], dict[str, object]]) -> Handler:
+        def answer(subject: bytes, reply: bytes, head: bytes, payload: Body) -> None:
             if reply:
                 told = json.dumps(tell()).encode()
                 self._link.reply(b"PUB %s %d\r\n%s\r\n" % (reply, len(told), told))

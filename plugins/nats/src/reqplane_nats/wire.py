@@ -1,8 +1,8 @@
-"""One TCP connection to a NATS server: cut into messages and lines as the bytes come.
+"""One TCP connection to a NATS server.
 
-Messages go to their handlers in the same turn of the loop, without a queue, a task or an object for each.
-All other lines, except the answers to pings of ours, are left for nats-py, which logs in and keeps the
-connection alive.  What is written in one turn goes out as one piece.
+Messages go to their handlers as the bytes come (see cutter.py).  All other lines, except the answers to pings
+of ours, are left for nats-py, which logs in and keeps the connection alive.  What is written in one turn of
+the loop goes out as one piece.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from reqplane.model import Body
 
-Handler: TypeAlias = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes a message: its subject, where to reply (empty: nowhere), its header block (or empty), its payload."""
+from reqplane_nats.cutter import Cutter, Handler
 
 _PING = b"PING\r\n"
-_MOST_LINE = 1024 * 1024
 _MOST_UNSENT = 4 * 1024 * 1024
 """Bytes that may wait in this process before `full` is set."""
-_M, _H, _I, _P, _MINUS, _O = b"MHIP-O"
 
 
 class Owner:
@@ -46,12 +43,11 @@ class Owner:
         """The connection is over."""
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """The connection."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._handlers = owner.handlers
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.full = False
@@ -60,8 +56,7 @@ class Wire(asyncio.Protocol):
         """Done when the connection is gone."""
         self.failure: Exception | None = None
         """What it went of, where the system tells."""
-        self._parts: list[bytes] = []  # of what is not whole yet
-        self._missing = 0
+        self._cutter = Cutter(owner.handlers, self._line)
         self._lines: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._pings: deque[asyncio.Future[None] | None] = deque()  # None: nats-py's own
@@ -87,7 +82,6 @@ class Wire(asyncio.Protocol):
             if ping is not None and not ping.done():
                 ping.cancel()
         self._pings.clear()
-        self._parts.clear()
         self._out.clear()
         self._wake_reader()
         self._owner.lost(self)
@@ -112,67 +106,30 @@ class Wire(asyncio.Protocol):
 
     # ── receiving ──
 
-    def data_received(self, data: bytes) -> None:
-        if self._parts:
-            self._parts.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return
-            data = b"".join(self._parts)
-            self._parts.clear()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._cutter.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            rest, self._missing = self._cut(data)
+            self._cutter.filled(nbytes)
         except (ValueError, IndexError) as error:
             self._owner.complained(f"it sent what is not NATS: {error}")
             self.abort()
             return
-        if rest < len(data):
-            self._parts.append(data[rest:] if rest else data)
         if self._out:
             self.flush()
 
-    def _cut(self, data: bytes) -> tuple[int, int]:
-        """Hand over what is whole; where the rest starts, and how many bytes it lacks at least."""
-        handlers = self._handlers
-        at, size = 0, len(data)
-        while at < size:
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                if size - at > _MOST_LINE:
-                    raise ValueError("a line without an end")
-                return at, 1
-            kind = data[at]
-            if kind in (_M, _H):
-                words = data[at:end].split()
-                start = end + 2
-                stop = start + int(words[-1])
-                if stop + 2 > size:
-                    return at, stop + 2 - size
-                handler = handlers.get(words[2])
-                at = stop + 2
-                if handler is None:
-                    continue  # unsubscribed meanwhile
-                if kind == _M:
-                    handler(words[1], words[3] if len(words) == 5 else b"", b"", data[start:stop])
-                else:
-                    body = start + int(words[-2])
-                    reply = words[3] if len(words) == 6 else b""
-                    handler(words[1], reply, data[start:body], data[body:stop])
-            else:
-                self._line(kind, data[at : end + 2])
-                at = end + 2
-        return at, 0
-
-    def _line(self, kind: int, line: bytes) -> None:
-        if kind == _P and line == b"PONG\r\n" and self._pings:
+    def _line(self, line: bytes) -> None:
+        kind = line[:1]
+        if line == b"PONG\r\n" and self._pings:
             ping = self._pings.popleft()
             if ping is not None:
                 if not ping.done():
                     ping.set_result(None)
                 return
-        elif kind == _I:
+        elif kind == b"I":
             self._owner.informed(json.loads(line[5:]))
-        elif kind == _MINUS:
+        elif kind == b"-":
             self._owner.complained(line[4:].decode("utf-8", "replace").strip().strip("'"))
         self._lines.append(line)
         self._wake_reader()
@@ -239,8 +196,3 @@ class Wire(asyncio.Protocol):
 def subscribe(subject: str, queue: str, number: bytes) -> bytes:
     """The line that subscribes."""
     return b"SUB %s %s %s\r\n" % (subject.encode(), queue.encode(), number)
-
-
-def publish(subject: bytes, payload: Body) -> Sequence[Body]:
-    """A message without headers."""
-    return b"PUB %s %d\r\n" % (subject, len(payload)), payload, b"\r\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,8 +51,9 @@ _OPTIONS = (
 class EtcdClient:
     """A `seam.Client`."""
 
-    def __init__(self, address: Address, settings: EtcdSettings, limit: float = CALL_LIMIT) -> None:
-        """Connects to nothing yet.  `limit` is for what is done until the first listing is there."""
+    def __init__(self, address: Address, settings: EtcdSettings, limit: float, is_curious: bool) -> None:
+        """Connects to nothing yet.  `limit` is for each call until the first listing is there; who is
+        curious looks closer at a member that can't be reached."""
         try:
             self._etcd3 = stubs.import_etcd3()
             self._grpc: Any = importlib.import_module("grpc")
@@ -59,7 +61,7 @@ class EtcdClient:
             raise Denied("", str(error)) from error
         self._address, self._settings = address, settings
         host = f"[{address.host}]" if ":" in address.host else address.host
-        self._closed = False
+        self._closed, self._is_curious = False, is_curious
         with self._translated():
             self._client: Any = self._etcd3.client(
                 host,
@@ -207,6 +209,8 @@ class EtcdClient:
         return _explained(cause.code().name, cause.details() or "", self._look)
 
     def _look(self) -> Denied | None:
+        if not self._is_curious:
+            return None
         if self._address.is_secure:
             return diagnosis.of_tls(self._address, self._settings)
         return diagnosis.of_plain(self._address)
@@ -229,9 +233,7 @@ def _explained(code: str, details: str, look: Callable[[], Denied | None]) -> Et
     if code == "INVALID_ARGUMENT" and "user name is empty" in details:
         return Denied("ETCD_AUTH_USERNAME", "it wants a user: ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD")
     if code == "FAILED_PRECONDITION" and "authentication is not enabled" in details:
-        return Denied(
-            "ETCD_AUTH_USERNAME", "it has no users: unset ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD"
-        )
+        return Denied("ETCD_AUTH_USERNAME", "it has no users: unset this and ETCD_AUTH_PASSWORD")
     if code == "RESOURCE_EXHAUSTED":
         return Refused(details)
     return Unreachable(f"{_shortened(details)} ({code})")
@@ -239,7 +241,8 @@ def _explained(code: str, details: str, look: Callable[[], Denied | None]) -> Et
 
 def _shortened(details: str) -> str:
     """gRPC tells of every address it tried; the last error is the one that counts."""
-    return details.rpartition("last error: ")[2].strip() or "no connection"
+    last = details.rpartition("last error: ")[2].strip()
+    return re.sub(r"^[A-Z_]+: ", "", last) or "no connection"
 
 
 def _entry(key: bytes, found: Any, lease: int, value: bytes | None = None) -> Entry:

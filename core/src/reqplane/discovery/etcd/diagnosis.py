@@ -10,6 +10,7 @@ from reqplane.discovery.etcd.settings import Address, EtcdSettings
 
 _LIMIT = 0.5
 """Seconds for each step."""
+_NO_TLS = Denied("ETCD_ENDPOINTS", "it does not speak TLS there: write http:// instead of https://")
 
 
 def of_tls(address: Address, settings: EtcdSettings) -> Denied | None:
@@ -27,6 +28,8 @@ def of_tls(address: Address, settings: EtcdSettings) -> Denied | None:
             secure.recv(1)  # a server that wants a certificate says so after the handshake
     except ssl.SSLCertVerificationError as error:
         return Denied("ETCD_AUTH_CA", f"its certificate is not trusted: {error.verify_message}")
+    except (ssl.SSLEOFError, ConnectionError):
+        return _NO_TLS if _speaks_plainly(address) else None
     except ssl.SSLError as error:
         return _of_alert(error, settings)
     except OSError:
@@ -34,10 +37,19 @@ def of_tls(address: Address, settings: EtcdSettings) -> Denied | None:
     return None
 
 
+def _speaks_plainly(address: Address) -> bool:
+    try:
+        with socket.create_connection((address.host, address.port), _LIMIT) as plain:
+            plain.sendall(b"GET /version HTTP/1.0\r\n\r\n")
+            return plain.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
 def _of_alert(error: ssl.SSLError, settings: EtcdSettings) -> Denied | None:
     reason = (error.reason or "").replace("_", " ").lower()
     if "wrong version number" in reason or "http request" in reason:
-        return Denied("ETCD_ENDPOINTS", "it does not speak TLS there: write http:// instead of https://")
+        return _NO_TLS
     if "certificate" in reason or "unknown ca" in reason:
         if not settings.client_cert:
             wanted = "ETCD_AUTH_CLIENT_CERT and ETCD_AUTH_CLIENT_KEY"
