@@ -30,7 +30,9 @@ def test_guide_43_there_is_no_builder_error(machine: Place, over_http: Fleet):
     status, printed = machine.run("reqplane call default.backend.generate '{}'", DYN_REQUEST_PLANE="http")
     assert status == 0
     assert "builder error" not in printed
-    machine.types("python -c 'from reqplane_http import HttpEndpoint; from reqplane_nats import PushEndpoint'")
+    machine.types(
+        "python -c 'from reqplane_http import HttpEndpoint; from reqplane_nats import PushEndpoint'"
+    )
 
 
 def test_guide_44_connection_refused_names_address_instance_and_plane(here: Place):
