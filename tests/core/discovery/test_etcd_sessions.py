@@ -21,7 +21,7 @@ PATIENCE = 20.0
 
 
 class Scripted(FakeEtcd):
-    """The client of every session, whose watches may say nothing; and who hears what comes of it."""
+    """The client of every session, whose watches may say nothing; and who hears what becomes of it."""
 
     def __init__(self) -> None:
         super().__init__()
