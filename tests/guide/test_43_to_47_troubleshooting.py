@@ -25,10 +25,8 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_guide_43_there_is_no_builder_error(machine: Place, over_http: Fleet):
-    """Its cause was a client that was not made.  The guide's name is there, and a frontend has what it needs
-    when it is connected."""
-    status, printed = machine.run("reqplane call default.backend.generate '{}'", DYN_REQUEST_PLANE="http")
-    assert status == 0
+    """It came of a client that was not made; here a frontend has all that it needs when it is connected."""
+    printed = machine.types("reqplane call default.backend.generate '{}'", DYN_REQUEST_PLANE="http")
     assert "builder error" not in printed
     machine.types(
         "python -c 'from reqplane_http import HttpEndpoint; from reqplane_nats import PushEndpoint'"
