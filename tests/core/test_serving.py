@@ -32,6 +32,10 @@ class Registering(Registration):
 
     async def publish(self, record: Mapping[str, Any]) -> None:
         await self._world.publishes.wait()
+        if self._world.publishes_that_fail:
+            self._world.publishes_that_fail -= 1
+            self.lost.set_result(None)
+            raise LeaseLost("it took too long")
         self._world.log.append(f"publish {record['instance_id']}")
         self._world.records.append(record)
 
@@ -55,6 +59,7 @@ class World(Discovery):
     def __init__(self, log: list[str]) -> None:
         self.log = log
         self.records: list[Mapping[str, Any]] = []
+        self.publishes_that_fail = 0
         self.renewals_that_fail = 0
         self.answers, self.publishes = asyncio.Event(), asyncio.Event()
         self.answers.set()
@@ -239,6 +244,16 @@ async def test_what_has_come_so_far_is_given_back_when_it_is_told_to_leave() -> 
     await asyncio.wait_for(worker.task, 2)
     assert worker.network.log[-3:] == ["two closes", "one closes", "withdraw"]
     assert not worker.world.records
+    await worker.host.aclose()
+
+
+async def test_a_registration_that_is_lost_before_its_first_record_is_made_again() -> None:
+    worker = Worker(short)
+    worker.world.publishes_that_fail = 1
+    await eventually(lambda: worker.world.records)
+    assert worker.world.records[-1]["instance_id"] == 5
+    worker.leaving.set()
+    await worker.task
     await worker.host.aclose()
 
 

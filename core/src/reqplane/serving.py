@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from reqplane.endpoint import Answering, ServedEndpoint
-from reqplane.errors import DiscoveryError, describe
+from reqplane.errors import DiscoveryError, LeaseLost, describe
 from reqplane.handlers import Handler
 from reqplane.interfaces import Discovery, Listener, Registration, RequestTransport
 from reqplane.model import EndpointId, Served
@@ -117,7 +117,8 @@ class Serving:
             listener = await transport.listen(self._served(registration), self._accepting.accept)
             stack.push_async_callback(listener.close)
             self._listeners.append(listener)
-        await registration.publish(self._record(registration))
+        with suppress(LeaseLost):  # while the planes began to listen, perhaps: it is taken again, see `_stay`
+            await registration.publish(self._record(registration))
         return registration
 
     def _served(self, registration: Registration) -> Served:
