@@ -28,6 +28,9 @@ def test_guide_43_there_is_no_builder_error(machine: Place, over_http: Fleet):
     """It came of a client that was not made; here a frontend has all that it needs when it is connected."""
     printed = machine.types("reqplane call default.backend.generate '{}'", DYN_REQUEST_PLANE="http")
     assert "builder error" not in printed
+    machine.types(
+        "python -c 'from reqplane_http import HttpEndpoint; from reqplane_nats import PushEndpoint'"
+    )
 
 
 def test_guide_44_connection_refused_names_address_instance_and_plane(here: Place):

