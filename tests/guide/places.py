@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 T = TypeVar("T")
 R = TypeVar("R", bound="Running")
 
@@ -66,6 +68,8 @@ class Running:
 
     def sockets(self) -> str:
         """Its TCP sockets, as lsof shows them."""
+        if shutil.which("lsof") is None:
+            pytest.skip("lsof is not installed")
         command = [*self._prefix, "lsof", "-nP", "-a", "-p", str(self.pid), "-i", "TCP"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
