@@ -20,6 +20,7 @@ WANTED = [
     ("reqplane completion ", {"bash", "zsh", "fish", "--help", "-h"}),
     ("reqplane demo ", {"server", "client", "--help", "-h"}),
     ("reqplane demo client --t", {"--tokens"}),
+    ("reqplane frontend --http-", {"--http-host", "--http-port"}),
     ("reqplane serve demo c", set[str]()),
     ("reqplane call a.b.c '{}' --tim", {"--timeout"}),
 ]

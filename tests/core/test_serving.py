@@ -31,6 +31,11 @@ class Registering(Registration):
         self._world = world
 
     async def publish(self, record: Mapping[str, Any]) -> None:
+        await self._world.publishes.wait()
+        if self._world.publishes_that_fail:
+            self._world.publishes_that_fail -= 1
+            self.lost.set_result(None)
+            raise LeaseLost("it took too long")
         self._world.log.append(f"publish {record['instance_id']}")
         self._world.records.append(record)
 
@@ -38,6 +43,7 @@ class Registering(Registration):
         self._world.log.append("withdraw")
 
     async def renew(self) -> None:
+        await self._world.answers.wait()
         if self._world.renewals_that_fail:
             self._world.renewals_that_fail -= 1
             raise LeaseLost("not yet")
@@ -53,7 +59,11 @@ class World(Discovery):
     def __init__(self, log: list[str]) -> None:
         self.log = log
         self.records: list[Mapping[str, Any]] = []
+        self.publishes_that_fail = 0
         self.renewals_that_fail = 0
+        self.answers, self.publishes = asyncio.Event(), asyncio.Event()
+        self.answers.set()
+        self.publishes.set()
         self.registration: Registering | None = None
 
     @classmethod
@@ -62,6 +72,7 @@ class World(Discovery):
 
     async def reserve(self, endpoint: EndpointId, incarnation: int) -> Registration:
         self.log.append("reserve")
+        await self.answers.wait()
         self.registration = Registering(self)
         return self.registration
 
@@ -197,6 +208,52 @@ async def test_a_lost_registration_is_made_again_under_the_new_number(monkeypatc
     worker.leaving.set()
     await worker.task
     assert not worker.serving._accepting.running
+    await worker.host.aclose()
+
+
+async def test_leaving_before_discovery_has_answered_is_possible() -> None:
+    worker = Worker(short)
+    worker.world.answers.clear()
+    await eventually(lambda: "reserve" in worker.network.log)
+    worker.leaving.set()
+    await asyncio.wait_for(worker.task, 2)
+    assert worker.network.log == ["reserve"]
+    assert not worker.world.records
+    await worker.host.aclose()
+
+
+async def test_leaving_while_discovery_does_not_answer_any_more_is_possible() -> None:
+    """The registration is lost, and a new one is not to be had."""
+    worker = Worker(short)
+    await eventually(lambda: worker.world.records)
+    worker.world.answers.clear()
+    assert worker.world.registration is not None
+    worker.world.registration.lost.set_result(None)
+    await asyncio.sleep(0.02)
+    worker.leaving.set()
+    await asyncio.wait_for(worker.task, 2)
+    assert worker.network.log[-2:] == ["one closes", "withdraw"]
+    await worker.host.aclose()
+
+
+async def test_what_has_come_so_far_is_given_back_when_it_is_told_to_leave() -> None:
+    worker = Worker(short)
+    worker.world.publishes.clear()
+    await eventually(lambda: "two listens" in worker.network.log)
+    worker.leaving.set()
+    await asyncio.wait_for(worker.task, 2)
+    assert worker.network.log[-3:] == ["two closes", "one closes", "withdraw"]
+    assert not worker.world.records
+    await worker.host.aclose()
+
+
+async def test_a_registration_that_is_lost_before_its_first_record_is_made_again() -> None:
+    worker = Worker(short)
+    worker.world.publishes_that_fail = 1
+    await eventually(lambda: worker.world.records)
+    assert worker.world.records[-1]["instance_id"] == 5
+    worker.leaving.set()
+    await worker.task
     await worker.host.aclose()
 
 

@@ -302,26 +302,6 @@ def test_without_the_extra_it_says_what_to_install(fleet: Fleet, tmp_path: Path)
 # ── leaving ──
 
 
-def test_it_leaves_when_the_calls_under_way_have_ended(shared: Fleet):
-    front = RunningFront(shared)
-    eventually(lambda: curl(front.calls(), "-d", "{}").status == 200)
-    curl_path = shutil.which("curl") or "curl"
-    request = json.dumps({"n": 20, "pause": 0.1})
-    calls = [
-        subprocess.Popen([curl_path, "-sS", front.calls(), "-d", request], stdout=subprocess.PIPE, text=True)
-        for _ in range(30)
-    ]
-    in_flight = f'reqplane_calls_in_flight{{endpoint="{PATH}"}} 30.0'
-    eventually(lambda: in_flight in curl(f"{front.url}/metrics").body)
-    front.process.send_signal(signal.SIGTERM)
-    eventually(lambda: curl(f"{front.url}/health").status == 503)
-    assert curl(front.calls(), "-d", "{}").status == 503
-    for one in calls:
-        assert len(one.communicate(timeout=30)[0].splitlines()) == 20
-        assert one.returncode == 0
-    assert front.process.wait(20) == 0
-
-
 def test_calls_that_do_not_end_are_cut_off(shared: Fleet):
     front = RunningFront(shared, DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT="0.5")
     eventually(lambda: curl(front.calls(), "-d", "{}").status == 200)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,18 +104,29 @@ def each(request: pytest.FixtureRequest, fleets: dict[str, Fleet]) -> Fleet:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory, wanted: Callable[..., None]) -> Iterator[Place]:
+def machines(wanted: Callable[..., None]) -> Iterator[Callable[..., tuple[str, ...]]]:
+    """Makes a network of its own, with lines for its /etc/hosts; what starts a process in it."""
+    with ExitStack() as stack:
+
+        def make(name: str, *hosts: str) -> tuple[str, ...]:
+            wanted("ip", "lsof", "curl")
+            if os.geteuid() != 0:
+                pytest.skip("a network of one's own takes root")
+            try:
+                return stack.enter_context(own_network(f"{name}-{os.getpid()}", hosts))
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"there can't be a network of one's own: {getattr(error, 'stderr', error)}")
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, machines: Callable[..., tuple[str, ...]]
+) -> Iterator[Place]:
     """With etcd and nats-server as they come, started as the guide says."""
-    wanted("ip", "lsof", "curl")
-    if os.geteuid() != 0:
-        pytest.skip("a network of one's own takes root")
     folder = tmp_path_factory.mktemp("machine")
-    try:
-        network = own_network(f"guide-{os.getpid()}", ["127.0.0.8 backend"])
-        prefix = network.__enter__()
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"there can't be a network of one's own here: {getattr(error, 'stderr', error)}")
-    place = Place(folder, {}, prefix)
+    place = Place(folder, {}, machines("guide", "127.0.0.8 backend"))
     try:
         servers = place.start(f"etcd --data-dir {folder}/etcd"), place.start("nats-server -m 8222")
         servers[0].says("ready to serve client requests")
@@ -122,7 +134,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, wanted: Callable[..., None
         yield place
     finally:
         place.close()
-        network.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ async def caller_for(client, ask):
 
 async def answer(runtime, ask):
     client = await runtime.endpoint(ask["path"]).client()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while len(client.instances()) < ask.get("workers", 0):
             await asyncio.sleep(0.02)
     caller = await caller_for(client, ask)

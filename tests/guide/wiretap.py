@@ -83,15 +83,22 @@ class _Client:
         host, port = url.removeprefix("nats://").split(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE)
         self.heard = bytearray()
+        self._subscriptions = 0
         self.says('CONNECT {"verbose":false,"headers":true}')
 
     def says(self, *lines: str) -> None:
+        """Returns when the server has taken it."""
+        self.heard.clear()
         self._socket.sendall("".join(f"{line}\r\n" for line in (*lines, "PING")).encode())
         self.hears(b"PONG\r\n")
 
-    def hears(self, what: bytes, count: int = 1) -> bytes:
-        """Wait until it has heard this so often."""
-        while self.heard.count(what) < count:
+    def subscription(self, subject: str) -> str:
+        self._subscriptions += 1
+        return f"SUB {subject} {self._subscriptions}"
+
+    def hears(self, what: bytes) -> bytes:
+        """Wait until it has heard this."""
+        while what not in self.heard:
             more = self._socket.recv(65536)
             assert more, f"NATS ended the connection: {self.heard!r}"
             self.heard += more
@@ -106,7 +113,7 @@ class Subscriber(_Client):
 
     def __init__(self, url: str, subject: str) -> None:
         super().__init__(url)
-        self.says(f"SUB {subject} 1")
+        self.says(self.subscription(subject))
 
 
 class Requester(_Client):
@@ -114,8 +121,7 @@ class Requester(_Client):
 
     def ask(self, subject: str, answers: int) -> list[Any]:
         """So many answers, each a JSON object."""
-        self.heard.clear()
-        self.says(f"SUB inbox.{subject} 2", f"PUB {subject} inbox.{subject} 0\r\n")
+        self.says(self.subscription(f"inbox.{subject}"), f"PUB {subject} inbox.{subject} 0\r\n")
         while len(found := re.findall(rb"^\{.*\}(?=\r$)", self.heard, re.MULTILINE)) < answers:
             self.heard += self._socket.recv(65536)
         return [json.loads(one) for one in found]

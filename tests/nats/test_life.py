@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
-import signal
 import socket
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import nats as nats_py
 import psutil
 import pytest
 import reqplane_nats.listener
@@ -20,7 +19,7 @@ from reqplane.model import NEVER, EndpointId, Served
 from reqplane_nats.transport import NatsTransport
 from servers import Nats, free_port, generations
 
-from .conftest import OpenTransport, StartWorker, Worker, frame, opened, target_of, until
+from .conftest import OpenTransport, StartWorker, Worker, frame, opened, soon, target_of, until
 
 
 async def pair(stack: AsyncExitStack, env: dict[str, str]) -> tuple[Worker, NatsTransport]:
@@ -60,14 +59,42 @@ async def test_a_server_that_is_killed_and_back(program: str, tmp_path: Path, st
     assert here.bodies() == [b"hello", b"again"], "what failed must not be delivered later"
 
 
+@pytest.mark.parametrize("program", generations("nats-server"))
+async def test_the_basics_on_each_generation(program: str, tmp_path: Path, stack: AsyncExitStack) -> None:
+    """Also on a server that had JetStream and comes back without."""
+    server = Nats(tmp_path, program, f'jetstream {{ store_dir: "{tmp_path}/js" }}').start()
+    stack.callback(server.close)
+    here, frontend = await pair(stack, {"NATS_SERVER": server.url})
+    target = target_of(here.subject, frontend)
+    for _ in range(2):
+        await frontend.send(target, frame(b"x" * 900_000), {"request-id": "1"}, NEVER)
+        assert here.got[-1].headers == {"request-id": "1"}
+        here.refuse = WorkerDraining("leaving")
+        with pytest.raises(WorkerDraining):
+            await frontend.send(target, frame(), {}, NEVER)
+        here.refuse = None
+        with pytest.raises(CannotConnect, match="no responders"):
+            await frontend.send(target_of("nobody.here-1", frontend), frame(), {}, NEVER)
+        bare = await nats_py.connect(server.url)
+        name = f"{here.endpoint.namespace}_backend"
+        assert here.subject.encode() in (await bare.request(f"$SRV.STATS.{name}", b"")).data
+        await bare.close()
+        server.kill()
+        await until(lambda: frontend._link.wire is None and here.transport._link.wire is None)
+        server._config.write_text("")
+        server.start()
+        await works_again(here, frontend)
+
+
 async def test_what_was_written_before_the_loss_is_unknown_at_once(
     own_nats: Nats, stack: AsyncExitStack
 ) -> None:
     here, frontend = await pair(stack, {"NATS_SERVER": own_nats.url})
-    own_nats.freeze()
-    sends = [frontend.send(target_of(here.subject, frontend), frame(), {}, NEVER) for _ in range(20)]
+    here.transport._link.subscribe("silent.one-1", "q", lambda *message: None)
+    await here.transport._link.flushed(5)
+    sends = [frontend.send(target_of("silent.one-1", frontend), frame(), {}, NEVER) for _ in range(20)]
     await asyncio.sleep(0.1)
-    os.kill(own_nats.pid, signal.SIGKILL)  # without waking it before
+    own_nats.kill()
     began = time.monotonic()
     for error in await asyncio.gather(*sends, return_exceptions=True):
         assert isinstance(error, DeliveryUnknown)
@@ -80,6 +107,7 @@ async def test_a_frozen_server_is_noticed_within_6_s(own_nats: Nats, stack: Asyn
     env = {"NATS_SERVER": own_nats.url, "DYN_NATS_REQUEST_TIMEOUT_SECS": "60"}
     here, frontend = await pair(stack, env)
     own_nats.freeze()
+    await asyncio.sleep(0.2)  # until it really stands
     large = b"x" * 1_000_000
     target = target_of(here.subject, frontend)
     began = time.monotonic()
@@ -158,16 +186,16 @@ async def test_a_worker_without_a_server_gives_up(
 
 async def test_a_frozen_worker_and_a_dead_one(nats: Nats, stack: AsyncExitStack) -> None:
     """Frozen: its server still takes requests for it.  Dead: at once nobody is there."""
-    env = {"NATS_SERVER": nats.url, "DYN_NATS_REQUEST_TIMEOUT_SECS": "0.3"}
-    here, frontend = await pair(stack, env)
+    here, frontend = await pair(stack, {"NATS_SERVER": nats.url})
     target = target_of(here.subject, frontend)
     wire = here.transport._link.wire
     assert wire is not None
     assert wire.transport is not None
     wire.transport.pause_reading()
     with pytest.raises(DeliveryUnknown, match="timed_out"):
-        await frontend.send(target, frame(), {}, NEVER)
+        await frontend.send(target, frame(), {}, soon(0.3))
     await here.transport.aclose()
+    await until(lambda: here.subject not in str(nats.ask("connz?subs=1")))  # the server has noticed
     with pytest.raises(CannotConnect, match="no responders"):
         await frontend.send(target, frame(), {}, NEVER)
 

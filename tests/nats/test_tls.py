@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import uvloop
 from reqplane.errors import SettingsError
 from reqplane.model import NEVER
 from servers import Nats
@@ -63,6 +64,16 @@ async def test_a_server_that_has_tls(server: StartServer, pem: Certificates) -> 
     env = {"NATS_SERVER": there.url, "NATS_TLS_CA_CERT_PATH": str(pem.ca)}
     await a_request_goes_through(env)
     await a_request_goes_through({**env, "NATS_SERVER": there.url.replace("nats:", "tls:")})
+
+
+def test_tls_on_uvloop(tmp_path: Path, pem: Certificates) -> None:
+    tls = f'tls {{ cert_file: "{pem.cert}", key_file: "{pem.key}" }}'
+    there = Nats(tmp_path / "server", config=tls).start()
+    try:
+        env = {"NATS_SERVER": there.url, "NATS_TLS_CA_CERT_PATH": str(pem.ca)}
+        uvloop.run(a_request_goes_through(env))
+    finally:
+        there.close()
 
 
 async def test_a_server_that_allows_both(server: StartServer, pem: Certificates) -> None:

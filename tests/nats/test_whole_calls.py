@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +18,7 @@ from typing import Any
 import pytest
 import reqplane
 from reqplane import Context, UnknownEndpoint
-from reqplane.errors import CannotConnect, NoInstances
+from reqplane.errors import CannotConnect, DeliveryUnknown, NoInstances
 from reqplane.model import NEVER
 from reqplane.wire.frame import Frame
 from servers import Nats, free_port
@@ -170,6 +175,46 @@ async def test_a_worker_that_leaves_under_load_fails_nothing(env: dict[str, str]
         calls += [asyncio.ensure_future(one()) for _ in range(50)]
         results = list(await asyncio.gather(*calls, return_exceptions=True))
     assert results == [3] * 250
+
+
+WORKER = """
+import asyncio, os, reqplane
+async def count(request):
+    for i in range(request["n"]):
+        yield os.getpid()
+async def main():
+    async with reqplane.connect() as runtime:
+        await runtime.endpoint("whole.killed.count").serve_endpoint(count)
+asyncio.run(main())
+"""
+
+
+async def test_workers_that_are_killed_or_frozen(env: dict[str, str]) -> None:
+    """Killed: its server knows at once.  Frozen: nobody can know, so the caller hears that after its time."""
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER], env={**os.environ, **env}) for _ in range(2)]
+    env = {**env, "DYN_NATS_REQUEST_TIMEOUT_SECS": "0.5"}
+    try:
+        async with reqplane.connect(env, signals=False) as frontend:
+            client = await frontend.endpoint("whole.killed.count").client()
+            await until(lambda: len(client.instances()) == 2, 20)
+
+            async def call() -> int:
+                (pid,) = [item async for item in client.generate({"n": 1})]
+                return pid
+
+            assert {await call() for _ in range(4)} == {worker.pid for worker in workers}
+            workers[0].kill()
+            workers[0].wait()
+            began = time.monotonic()
+            assert [await call() for _ in range(6)] == [workers[1].pid] * 6
+            assert time.monotonic() - began < 3
+            workers[1].send_signal(signal.SIGSTOP)
+            with pytest.raises(DeliveryUnknown, match="DYN_NATS_REQUEST_TIMEOUT_SECS"):
+                await call()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
 async def test_no_worker_at_all(env: dict[str, str]) -> None:

@@ -30,8 +30,11 @@ async def freeze(request: dict[str, Any]):
     yield "awake"
 
 
-async def any_of(request: dict[str, Any]):
-    """`count` or `freeze`, as the request says: one worker for both."""
+async def any_of(request: dict[str, Any], context: Context):
+    """`count`, `freeze` or `context`, as the request says: one worker for all."""
+    if request["handler"] == "context":
+        yield _told(context)
+        return
     async for item in {"count": count, "freeze": freeze}[request["handler"]](request):
         yield item
 
@@ -72,9 +75,12 @@ async def idle(request: dict[str, Any]):
 
 async def context(request: Any, context: Context):
     """What a handler can tell of its call."""
-    loop = asyncio.get_running_loop()
-    left = context.deadline - loop.time()
-    yield {
+    yield _told(context)
+
+
+def _told(context: Context) -> dict[str, Any]:
+    left = context.deadline - asyncio.get_running_loop().time()
+    return {
         "id": context.id,
         "headers": dict(context.headers),
         "seconds": left if left < 1e9 else None,
@@ -95,6 +101,8 @@ async def marked(request: dict[str, Any], context: Context):
     mark.write_text("running")
     try:
         i = 0
+        if "silent" in request:
+            await context.stopped()
         while not context.is_stopped():
             yield f"{request.get('name', '')}{i}"
             i += 1
@@ -121,6 +129,14 @@ async def speak(request: dict[str, Any], context: Context):
         yield {"bytes": b"\x00\xff", "nan": float("nan")}[request["odd"]]
     if "file" in request:
         Path(request["file"]).write_text("done")
+
+
+async def gated(request: dict[str, Any]):
+    """One item, and another one when the file `gate` is there."""
+    yield "begun"
+    while not Path(request["gate"]).exists():
+        await asyncio.sleep(0.05)
+    yield "done"
 
 
 async def noted(request: dict[str, Any]):

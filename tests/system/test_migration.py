@@ -7,7 +7,7 @@ frontends again.  No request is lost, none runs twice, and no caller sees an err
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ class MovingFleet(RelayedFleet):
             traffic.doors.append(door)
 
 
-async def move_there_and_back(fleet: MovingFleet, doors: Sequence[Door], folder: Path, rounds: int) -> None:
+async def move_there_and_back(
+    fleet: MovingFleet, doors: Sequence[Door], folder: Path, rounds: int
+) -> Traffic:
     """From NATS to HTTP and back, and then a look at what has become of every request."""
     traffic = Traffic(folder, width=240, n=3, pause=0.3)
     async with traffic.running(doors):
@@ -61,6 +63,7 @@ async def move_there_and_back(fleet: MovingFleet, doors: Sequence[Door], folder:
     assert traffic.ran() == dict.fromkeys(traffic.answers, 1)
     assert traffic.least >= 200
     assert min(traffic.planes()[plane] for plane in ("nats", "http")) > 300
+    return traffic
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def env(loopback: dict[str, str], nats: Nats, etcd: Etcd) -> dict[str, str]:
     return loopback | servers | {"DYN_DISCOVERY_BACKEND": "etcd"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_request_is_lost_on_the_way_from_nats_to_http_and_back(
     processes: Any, env: dict[str, str], tmp_path: Path
 ):
@@ -79,10 +82,14 @@ async def test_no_request_is_lost_on_the_way_from_nats_to_http_and_back(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_a_larger_fleet_moves_there_and_back_three_times(
-    processes: Any, env: dict[str, str], tmp_path: Path
+    processes: Any, env: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
 ):
     fleet = MovingFleet(processes, env)
     doors = await fleet.start("nats", workers=6, frontends=3)
-    await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=3)
+    traffic = await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=3)
+    record_property(
+        "migration",
+        f"{len(traffic.answers)} requests, each answered and none twice; {traffic.least} in flight at least",
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,35 @@ async def test_a_worker_whose_http_port_is_closed_is_called_by_nats(fleet: Fleet
         async with frontend(fleet, "http") as without:
             with pytest.raises(reqplane.CannotConnect, match=r"127\.0\.0\.2"):
                 await planes_of(without, 1)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port of 127.0.0.2 that answers no attempt to connect, as behind a firewall that drops."""
+    with ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
+        hole.bind(("127.0.0.2", 0))
+        hole.listen(0)
+        for _ in range(4):  # its queue is full from here on
+            guest = stack.enter_context(socket.socket())
+            guest.setblocking(False)
+            with suppress(BlockingIOError):
+                guest.connect(hole.getsockname())
+        yield hole.getsockname()[1]
+
+
+async def test_a_worker_whose_http_port_is_behind_a_firewall_is_called_by_nats(
+    fleet: Fleet, nats: Nats, black_hole: int
+):
+    """Those that find that out wait, once; the others don't."""
+    limit = 1.0
+    fleet.env |= {"NATS_SERVER": nats.url, "DYN_HTTP_REQUEST_TIMEOUT": str(limit)}
+    advertised = {"DYN_HTTP_RPC_PORT": str(black_hole), "DYN_HTTP_RPC_ADVERTISE_HOST": "127.0.0.2"}
+    fleet.start("count", DYN_REQUEST_PLANE="http,nats", **advertised)
+    async with frontend(fleet, "http,nats") as client:
+        assert await planes_of(client) == {"nats": 20}
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(6):
+            assert await planes_of(client) == {"nats": 20}
+        assert loop.time() - began < 6 * limit, "each of them waited"

@@ -128,6 +128,7 @@ class Client:
             others=[] if unusable or present else await self.table.other_endpoints(),
             wanted=wanted,
             present=present,
+            installs=self.calling.installs,
         )
 
     def template(self, codec: str, pending: PendingStream) -> HeadTemplate:

@@ -183,7 +183,8 @@ class NoInstances(RequestError):
 
     `planes` are the planes of this process, `where` is where it looks.  `unusable` says of workers that
     there are why they can't be used: {why: how many}.  `others` are the endpoints that there are instead.
-    `wanted` is the number of a worker that was asked for, `present` the numbers that there are.
+    `wanted` is the number of a worker that was asked for, `present` the numbers that there are.  `installs`
+    says what to type for planes that are not installed here: {plane: line}.
     """
 
     def __init__(
@@ -196,9 +197,11 @@ class NoInstances(RequestError):
         others: Sequence[str] = (),
         wanted: int | None = None,
         present: Sequence[int] = (),
+        installs: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> None:
         super().__init__(endpoint=endpoint, **fields)
+        self.installs = dict(installs or {})
         self.planes, self.where, self.unusable = tuple(planes), where, dict(unusable or {})
         self.others, self.wanted, self.present = list(others), wanted, list(present)
 
@@ -220,8 +223,24 @@ class NoInstances(RequestError):
         return f"{text}, which has {', '.join(self.others[:5])}" if self.others else text
 
     def _cure(self) -> str:
-        elsewhere = any(why.startswith("on ") and " with " not in why for why in self.unusable)
-        return "; set DYN_REQUEST_PLANE to the same value on both sides" if elsewhere else ""
+        """Which planes to use here: one of each worker that is elsewhere."""
+        chosen = list(dict.fromkeys(map(self._easiest, self._elsewhere())))
+        if not chosen:
+            return ""
+        value, ours = ",".join(chosen), ",".join(self.planes)
+        installs = [self.installs[plane] for plane in chosen if plane in self.installs]
+        text = "; " + "".join(f"{line}, then " for line in installs) + f"set DYN_REQUEST_PLANE={value} here"
+        return f"{text} (or {value},{ours}), or DYN_REQUEST_PLANE={ours} at the workers" if ours else text
+
+    def _elsewhere(self) -> list[list[str]]:
+        """The planes of the workers that only have others than this process; the most workers first."""
+        counts = sorted(self.unusable.items(), key=lambda item: (-item[1], item[0]))
+        places = [why.removeprefix("on ") for why, _ in counts if why.startswith("on ")]
+        return [place.split(",") for place in places if " " not in place]
+
+    def _easiest(self, planes: Sequence[str]) -> str:
+        """Of a worker's planes the first that is installed here."""
+        return next((plane for plane in planes if plane not in self.installs), planes[0])
 
 
 class NotDelivered(RequestError):

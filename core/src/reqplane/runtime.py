@@ -29,7 +29,7 @@ from reqplane.interfaces import (
     RouterPolicy,
 )
 from reqplane.model import Change, EndpointId
-from reqplane.plugins import RESPONSE_PLANE, Plugins, load_plugins
+from reqplane.plugins import RESPONSE_PLANE, Plugins, installed, installs, load_plugins
 from reqplane.sending import Calling
 from reqplane.serving import Bounds, Planes, Serving
 from reqplane.settings import Settings, collect, environment
@@ -229,6 +229,7 @@ class DistributedRuntime:
             tuple(self._transports),
             self.settings.call_home_timeout,
             self.settings.stream_idle_timeout,
+            installs(installed()),
         )
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reqplane.context import Context
@@ -60,6 +60,8 @@ class Calling:
     planes: tuple[str, ...]
     call_home_timeout: float
     idle_timeout: float | None
+    installs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What to type for planes that are not installed here, for messages."""
 
 
 @dataclass(frozen=True, slots=True)

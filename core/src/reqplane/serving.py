@@ -11,17 +11,19 @@ import functools
 import importlib.metadata
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from reqplane.endpoint import Answering, ServedEndpoint
-from reqplane.errors import DiscoveryError, describe
+from reqplane.errors import DiscoveryError, LeaseLost, describe
 from reqplane.handlers import Handler
 from reqplane.interfaces import Discovery, Listener, Registration, RequestTransport
 from reqplane.model import EndpointId, Served
 from reqplane.wire.records import make_record
+
+T = TypeVar("T")
 
 log = logging.getLogger("reqplane")
 
@@ -94,21 +96,30 @@ class Serving:
 
         TimeoutError if handlers still ran when the drain time was over; they were cancelled.
         """
-        planes = self._planes
         async with AsyncExitStack() as stack:
             stack.callback(self._answering.workload.forget, self._work)
             stack.push_async_callback(self._cancel_handlers)
-            registration = await planes.discovery.reserve(self.endpoint, self._answering.incarnation)
-            stack.push_async_callback(registration.withdraw)
-            self._accepting.instance_ids.add(registration.instance_id)
-            for transport in planes.transports:
-                listener = await transport.listen(self._served(registration), self._accepting.accept)
-                stack.push_async_callback(listener.close)
-                self._listeners.append(listener)
+            left = asyncio.ensure_future(leaving.wait())
+            stack.callback(left.cancel)
+            registration = await _unless(left, self._come(stack))
+            if registration is not None:
+                self._say_hello(registration)
+                await self._stay(registration, left)
+                await self._leave(registration)
+
+    async def _come(self, stack: AsyncExitStack) -> Registration:
+        """Everything up to the record, which tells others; what it takes the stack gives back."""
+        planes = self._planes
+        registration = await planes.discovery.reserve(self.endpoint, self._answering.incarnation)
+        stack.push_async_callback(self._withdraw, registration)
+        self._accepting.instance_ids.add(registration.instance_id)
+        for transport in planes.transports:
+            listener = await transport.listen(self._served(registration), self._accepting.accept)
+            stack.push_async_callback(listener.close)
+            self._listeners.append(listener)
+        with suppress(LeaseLost):  # while the planes began to listen, perhaps: it is taken again, see `_stay`
             await registration.publish(self._record(registration))
-            self._say_hello(registration)
-            await self._stay(registration, leaving)
-            await self._leave(registration)
+        return registration
 
     def _served(self, registration: Registration) -> Served:
         answering = self._answering
@@ -149,25 +160,19 @@ class Serving:
 
     # ── staying ──
 
-    async def _stay(self, registration: Registration, leaving: asyncio.Event) -> None:
+    async def _stay(self, registration: Registration, left: asyncio.Future[Any]) -> None:
         """Wait for the end, and register again whenever the registration is lost."""
-        left = asyncio.ensure_future(leaving.wait())
-        try:
-            while not left.done():
-                await asyncio.wait([left, registration.lost], return_when=asyncio.FIRST_COMPLETED)
-                if not left.done():
-                    await self._register_again(registration, left)
-        finally:
-            left.cancel()
+        while not left.done():
+            await asyncio.wait([left, registration.lost], return_when=asyncio.FIRST_COMPLETED)
+            if not left.done():
+                await self._register_again(registration, left)
 
     async def _register_again(self, registration: Registration, left: asyncio.Future[Any]) -> None:
         former = registration.instance_id
         log.warning("%s lost its registration as instance %d, registering again", self.endpoint, former)
         while not left.done():
             try:
-                await registration.renew()
-                self._accepting.instance_ids.add(registration.instance_id)
-                await registration.publish(self._record(registration))
+                await _unless(left, self._renew(registration))
             except DiscoveryError as error:
                 log.warning("%s is not registered: %s", self.endpoint, error)
                 await asyncio.wait([left], timeout=_RENEW_PAUSE)
@@ -177,16 +182,17 @@ class Serving:
             when = asyncio.get_running_loop().time() + _FORMER_ID_SECONDS
             self._answering.timers.at(when, lambda: self._accepting.instance_ids.discard(former))
 
+    async def _renew(self, registration: Registration) -> None:
+        await registration.renew()
+        self._accepting.instance_ids.add(registration.instance_id)
+        await registration.publish(self._record(registration))
+
     # ── leaving ──
 
     async def _leave(self, registration: Registration) -> None:
         planes = self._planes
         log.info("%s leaves, %d requests are running", self.endpoint, len(self._accepting.running))
-        try:
-            async with asyncio.timeout(_WITHDRAW_LIMIT):
-                await registration.withdraw()
-        except (DiscoveryError, TimeoutError) as error:
-            log.warning("%s could not be withdrawn: %s", self.endpoint, describe(error))
+        await self._withdraw(registration)
         self._accepting.draining = True
         try:
             async with asyncio.timeout(planes.drain_timeout):
@@ -199,6 +205,16 @@ class Serving:
                 f"{planes.drain_timeout:g} s (DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT) and were cut off"
             ) from None
 
+    async def _withdraw(self, registration: Registration) -> None:
+        try:
+            async with asyncio.timeout(_WITHDRAW_LIMIT):
+                await registration.withdraw()
+        except TimeoutError:
+            place, limit = self._planes.discovery.place, _WITHDRAW_LIMIT
+            log.warning("%s could not be withdrawn: no answer from %s in %g s", self.endpoint, place, limit)
+        except DiscoveryError as error:
+            log.warning("%s could not be withdrawn: %s", self.endpoint, describe(error))
+
     async def _cancel_handlers(self) -> None:
         """Last of all: whatever still runs is cut off, and its caller told so by a broken stream."""
         running = list(self._accepting.running)
@@ -206,6 +222,21 @@ class Serving:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=1.0)
+
+
+async def _unless(left: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T | None:
+    """Its result; None if `left` is done before, and then it is cut short.
+
+    Discovery, or a plane's broker, may be away and keep it waiting for long.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([left, task], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.discovery.world import FakeHost, record
+from reqplane.discovery.etcd.backend import EtcdDiscovery
 from reqplane.discovery.file import FileDiscovery
 from reqplane.model import EndpointId
 
@@ -25,7 +26,8 @@ GENERATE = EndpointId("default", "backend", "generate")
 
 async def main(steps: list[str]) -> None:
     host = FakeHost(os.environ)
-    discovery = await FileDiscovery.open(host)
+    backend = EtcdDiscovery if "ETCD_ENDPOINTS" in os.environ else FileDiscovery
+    discovery = await backend.open(host)
     if "wait" in steps:
         print("waiting", flush=True)
         sys.stdin.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,11 +83,20 @@ async def _probe(attempt: Attempt) -> Finding:
 
 
 def _told(instance: Instance, transport: RequestTransport[Any], trip: RoundTrip) -> str:
-    where = address_of(instance)
+    where = address_of(_as_seen_by(transport, instance))
     return (
         f"{instance.label} on {transport.name}{f' at {where}' if where else ''}: accepted after "
         f"{_ms(trip.accepted)}, called home after {_ms(trip.home)}, answered after {_ms(trip.whole)}"
     )
+
+
+def _as_seen_by(transport: RequestTransport[Any], instance: Instance) -> Instance:
+    """The instance with nothing but this plane's part of its record."""
+    for name, member in instance.transport.items():
+        part = dataclasses.replace(instance, transport={name: member})
+        if target_of(transport, part) is not None:
+            return part
+    return instance
 
 
 def _ms(seconds: float) -> str:

@@ -34,7 +34,7 @@ Header = tuple[bytes, bytes]
 
 AGAIN: tuple[Header, ...] = ((b"retry-after", b"1"),)
 
-_STATUSES: dict[type[ReqplaneError], HTTPStatus] = {
+STATUSES: dict[type[ReqplaneError], HTTPStatus] = {
     NoInstances: HTTPStatus.SERVICE_UNAVAILABLE,
     WorkerBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     WorkerDraining: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -85,6 +85,6 @@ def status_of(error: ReqplaneError) -> HTTPStatus:
     if isinstance(error, PayloadError):  # the request's, or that of an item which is no JSON
         return HTTPStatus.BAD_REQUEST if error.index is None else HTTPStatus.INTERNAL_SERVER_ERROR
     for cls in type(error).__mro__:
-        if cls in _STATUSES:
-            return _STATUSES[cls]
+        if cls in STATUSES:
+            return STATUSES[cls]
     return HTTPStatus.INTERNAL_SERVER_ERROR

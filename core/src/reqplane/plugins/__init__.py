@@ -18,6 +18,7 @@ plugin manager of its own, so it is always known who answered.
     listing    all of it for people, where nothing is raised
 """
 
+from reqplane.plugins.choosing import installs
 from reqplane.plugins.finding import installed
 from reqplane.plugins.kinds import (
     CODEC,
@@ -45,6 +46,7 @@ __all__ = [
     "Offer",
     "Plugins",
     "installed",
+    "installs",
     "list_plugins",
     "load_discovery",
     "load_plugins",

@@ -140,6 +140,13 @@ def not_found(kind: Kind, name: str, installed_names: Iterable[str]) -> PluginEr
     return PluginNotFound(kind.what, name, installed_names, f"install it: {line}" if line else "")
 
 
+def installs(entries: Iterable[EntryPoint]) -> dict[str, str]:
+    """What to type for each request plane that we publish and that is not installed: {plane: line}."""
+    there = {entry.name for entry in entries if entry.group == TRANSPORTS_GROUP}
+    published = {name: line for (kind, name), line in _PUBLISHED.items() if kind is REQUEST_PLANE}
+    return {name: line for name, line in published.items() if name not in there}
+
+
 def _defaults_missing(missing: Sequence[tuple[Kind, str]], entries: Iterable[EntryPoint]) -> SettingsError:
     """Nobody chose these: say how to get them, and how to do without."""
     problems = [

@@ -7,7 +7,14 @@ worker's: a proxy made it.
 
 from __future__ import annotations
 
-from reqplane.errors import DeliveryUnknown, FrameTooLarge, RequestError, RequestRefused, refusal
+from reqplane.errors import (
+    CannotConnect,
+    DeliveryUnknown,
+    FrameTooLarge,
+    RequestError,
+    RequestRefused,
+    refusal,
+)
 from reqplane.wire import trace
 
 STATUS_OF_CODE = {
@@ -22,6 +29,16 @@ STATUS_OF_CODE = {
 
 CARRIED = (*trace.CARRIED, trace.INSTANCE)
 """The headers that reach the core; everything else belongs to the HTTP connection."""
+
+_NOT_FORWARDED = (
+    "no healthy upstream",
+    *(
+        f"reset reason: {why}"
+        for why in ("remote connection failure", "local connection failure", "connection timeout", "overflow")
+    ),
+)
+"""What Envoy says with a 503 when it had no connection to a worker.  nginx answers 502 to that as to a
+connection that was lost later, so there nobody knows."""
 
 _QUOTED = 200  # characters of a foreign answer that a message repeats
 
@@ -50,4 +67,6 @@ def verdict(status: int, code: str | None, text: str, frame_bytes: int, address:
         )
     if 400 <= status < 500:
         return RequestRefused(f"a proxy, not a worker: {where}", transport="http", address=address)
+    if status == 503 and any(words in text for words in _NOT_FORWARDED):
+        return CannotConnect(f"the proxy reached no worker: {where}", transport="http", address=address)
     return DeliveryUnknown("gateway", where, status=status, transport="http", address=address)

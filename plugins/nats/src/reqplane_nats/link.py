@@ -7,6 +7,7 @@ what happens to requests under way when one is lost is decided here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Callable, Mapping
@@ -82,6 +83,9 @@ class Link(Owner):
         self._discovered: list[Server] = []
         self._subscriptions: dict[bytes, Subscription] = {}
         self._count = 0
+        self._current = settings.servers[0]
+        self._was_connected = self._has_headers = False
+        self._complaint = ""
         self._ready = asyncio.Event()
         self._refusal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._client: Client | None = None
@@ -194,7 +198,7 @@ class Link(Owner):
         self._pipe = pipe = Pipe(self, tls is not None)
         self._client = client = Client()
         client._transport = pipe  # pyright: ignore[reportPrivateUsage]
-        self.address = one.address
+        self.address, self._current = one.address, one
         self._complaint, self._has_headers = "", False
         options = self._login.for_server(one)
         if tls is not None:
@@ -228,7 +232,9 @@ class Link(Owner):
                 raise pipe.wire.failure or ConnectionResetError(self._complaint or "it closed the connection")
         self.wire = pipe.wire
         self._ready.set()
-        self.log.info("connected to the NATS server %s", one.url)
+        again = logging.INFO if self._was_connected else logging.DEBUG
+        self._was_connected = True
+        self.log.log(again, "connected to the NATS server %s", one.url)
 
     async def _hang_up(self) -> None:
         client, pipe = self._client, self._pipe
@@ -256,7 +262,7 @@ class Link(Owner):
         urls = info.get("connect_urls")
         if isinstance(urls, list):
             known = {one.address for one in self._servers}
-            first = self._servers[0]
+            first = self._current  # they are of one cluster, so the login is the same
             found: list[Server] = []
             for url in cast("list[object]", urls)[:_MOST_DISCOVERED]:
                 with suppress(ValueError):

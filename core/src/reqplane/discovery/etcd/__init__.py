@@ -6,7 +6,8 @@
         registry     the numbers that this process holds, under its one lease
         doubt        whether a removal can be believed
         seam         what a client has to do
-          client       … and the only file that knows `etcd3`
+          client       … and the only file that knows `etcd3`, but for
+          stubs        … which makes it run
 
 Nothing here is imported, and etcd3 not at all, before this backend is chosen.
 """

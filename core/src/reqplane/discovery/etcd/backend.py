@@ -90,7 +90,8 @@ class EtcdDiscovery(Discovery):
             members = settings.endpoints
             is_hurried = failures < len(members) - 1  # there is another to go to
             address = members[number % len(members)]
-            return EtcdClient(address, settings, FIRST_LIMIT if is_hurried else CALL_LIMIT)
+            limit = FIRST_LIMIT if is_hurried else CALL_LIMIT
+            return EtcdClient(address, settings, limit, is_curious=not self._listed.is_set())
 
         self._sessions = Sessions(connect, settings.ttl, self, self.where, host.log)
 

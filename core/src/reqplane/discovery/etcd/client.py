@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 import queue
-import re
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from reqplane.discovery.etcd import diagnosis, stubs
+from reqplane.discovery.etcd.reasons import explained
 from reqplane.discovery.etcd.seam import (
     Compacted,
     Denied,
@@ -25,7 +25,6 @@ from reqplane.discovery.etcd.seam import (
     Heard,
     LeaseGone,
     Listing,
-    Refused,
     Removal,
     Tell,
     Unreachable,
@@ -51,8 +50,9 @@ _OPTIONS = (
 class EtcdClient:
     """A `seam.Client`."""
 
-    def __init__(self, address: Address, settings: EtcdSettings, limit: float = CALL_LIMIT) -> None:
-        """Connects to nothing yet.  `limit` is for what is done until the first listing is there."""
+    def __init__(self, address: Address, settings: EtcdSettings, limit: float, is_curious: bool) -> None:
+        """Connects to nothing yet.  `limit` is for each call until the first listing is there; who is
+        curious looks closer at a member that can't be reached."""
         try:
             self._etcd3 = stubs.import_etcd3()
             self._grpc: Any = importlib.import_module("grpc")
@@ -60,7 +60,7 @@ class EtcdClient:
             raise Denied("", str(error)) from error
         self._address, self._settings = address, settings
         host = f"[{address.host}]" if ":" in address.host else address.host
-        self._closed = False
+        self._closed, self._is_curious = False, is_curious
         with self._translated():
             self._client: Any = self._etcd3.client(
                 host,
@@ -205,41 +205,14 @@ class EtcdClient:
             return Unreachable("the client was closed")
         if not isinstance(cause, self._grpc.RpcError) or not hasattr(cause, "code"):
             return Unreachable(f"{type(error).__name__}: {error}")
-        return _explained(cause.code().name, cause.details() or "", self._look)
+        return explained(cause.code().name, cause.details() or "", self._look)
 
     def _look(self) -> Denied | None:
+        if not self._is_curious:
+            return None
         if self._address.is_secure:
             return diagnosis.of_tls(self._address, self._settings)
         return diagnosis.of_plain(self._address)
-
-
-def _explained(code: str, details: str, look: Callable[[], Denied | None]) -> EtcdError:
-    """What a failed call means.  etcd's own codes are few; its texts tell more."""
-    if code == "DEADLINE_EXCEEDED":
-        return Unreachable("no answer in time")
-    if code == "UNAVAILABLE":
-        return look() or Unreachable(_shortened(details))
-    if code == "NOT_FOUND" and "lease" in details:
-        return LeaseGone(details)
-    if code == "OUT_OF_RANGE" and "compacted" in details:
-        return Compacted(details)
-    if code == "PERMISSION_DENIED":
-        return Denied("ETCD_AUTH_USERNAME", f"{details}: this user may not read and write v1/instances/")
-    if code == "INVALID_ARGUMENT" and "authentication failed" in details:
-        return Denied("ETCD_AUTH_USERNAME", f"{details} (ETCD_AUTH_USERNAME, ETCD_AUTH_PASSWORD)")
-    if code == "INVALID_ARGUMENT" and "user name is empty" in details:
-        return Denied("ETCD_AUTH_USERNAME", "it wants a user: ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD")
-    if code == "FAILED_PRECONDITION" and "authentication is not enabled" in details:
-        return Denied("ETCD_AUTH_USERNAME", "it has no users: unset this and ETCD_AUTH_PASSWORD")
-    if code == "RESOURCE_EXHAUSTED":
-        return Refused(details)
-    return Unreachable(f"{_shortened(details)} ({code})")
-
-
-def _shortened(details: str) -> str:
-    """gRPC tells of every address it tried; the last error is the one that counts."""
-    last = details.rpartition("last error: ")[2].strip()
-    return re.sub(r"^[A-Z_]+: ", "", last) or "no connection"
 
 
 def _entry(key: bytes, found: Any, lease: int, value: bytes | None = None) -> Entry:

@@ -133,7 +133,7 @@ class Sessions:
         self._here()
         beats = Beats(self._ttl, check)
         while not self._closing:
-            self._do_jobs(client)
+            self._do_jobs(client, beats)
             if beats.keep.is_due():
                 self._registry.keep(client)
             if beats.check.is_due():
@@ -142,7 +142,7 @@ class Sessions:
                     raise Unreachable("its data was lost")
             if beats.listing is not None and beats.compare.is_due():
                 self._compare(beats, beats.listing)
-            self._take_in(client, beats.next())
+            self._take_in(client, 0.0 if self._jobs else beats.next())
         self._registry.leave(client)
 
     def _list(self, client: Client) -> Listing:
@@ -189,8 +189,8 @@ class Sessions:
         self._relists = not late or beats.resumed
         raise Unreachable("the watch did not tell everything")
 
-    def _do_jobs(self, client: Client) -> None:
-        while self._jobs:
+    def _do_jobs(self, client: Client, beats: Beats) -> None:
+        while self._jobs and beats.next() > 0:
             job = self._jobs[0]
             if job.lasting or not job.answer.cancelled():
                 try:

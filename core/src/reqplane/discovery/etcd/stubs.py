@@ -14,7 +14,6 @@ import importlib.metadata
 import importlib.util
 import sys
 import threading
-import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,9 +35,7 @@ def import_etcd3() -> Any:
         _check_distribution()
         if "etcd3" not in sys.modules:  # else somebody has made it run already, and has its stubs
             _prepare()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # those of 2020
-            return importlib.import_module("etcd3")
+        return importlib.import_module("etcd3")
 
 
 def _check_distribution() -> None:
