@@ -253,7 +253,7 @@ def test_1_nothing_is_chosen(terminal: Any, env: dict[str, str]):
     shell = terminal({name: value for name, value in env.items() if name not in PLANES} | servers)
     visit = shell.visit()
     assert (visit.status, len(visit.wrong)) == (1, 2)
-    assert "etcd can't be used" in visit.wrong[0]
+    assert f"etcd at http://{nowhere} can't be used" in visit.wrong[0]
     assert "no NATS server can be reached" in visit.wrong[1]
     shell.obey(visit)
     shell.visit().check_healthy()
@@ -541,7 +541,7 @@ def without_http(elsewhere: Environment) -> Environment:
 def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http: Environment):
     shell = terminal(without_http.variables)
     visit = shell.visit()
-    visit.check_ill("the request plane 'http' is not installed (there are: none)")
+    visit.check_ill("the request plane 'http' is not installed (there are: nats)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
     assert "PIP_FIND_LINKS has to name the folder of our wheels" in visit.printed
     shell.obey(visit)
@@ -619,8 +619,8 @@ def test_guide_44_a_worker_on_nats_and_etcd_is_probed(
 def test_guide_45_1_etcd_does_not_run(terminal: Any, defaults: dict[str, str], nats: Nats):
     nowhere = f"http://127.0.0.1:{free_port()}"
     visit = terminal({**defaults, "NATS_SERVER": nats.url, "ETCD_ENDPOINTS": nowhere}).visit(PATH)
-    visit.check_ill(f"etcd can't be used: {nowhere}: ", "Connection refused")
-    assert f"is etcd running? `etcdctl --endpoints={nowhere} endpoint health`" in visit.printed
+    visit.check_ill(f"etcd at {nowhere} can't be used: ", "Connection refused")
+    assert f"`etcdctl --endpoints={nowhere} endpoint health` asks whether it runs" in visit.printed
     assert "or set ETCD_ENDPOINTS to where it is" in visit.printed
 
 
@@ -631,7 +631,7 @@ def test_guide_45_1_one_member_of_several_is_enough(
     env = on((nats, own_etcd), defaults) | {"ETCD_ENDPOINTS": f"{nowhere},{own_etcd.url}"}
     visit = terminal(env).visit()
     visit.check_healthy()
-    assert f"note   etcd at {nowhere}: " in visit.printed
+    assert f"note   etcd at {nowhere} can't be used: " in visit.printed
 
 
 def test_guide_45_2_no_worker_is_registered(

@@ -65,7 +65,7 @@ class NatsTransport(RequestTransport[Target]):
     async def diagnose(self) -> list[Diagnosis]:
         link = self._link
         if link.wire is None:
-            remedy = "is it running? start it (`nats-server`), or set NATS_SERVER to where it is"
+            remedy = "start it (`nats-server`), or set NATS_SERVER to where it is"
             what = f"no NATS server can be reached at {link.where}: {link.problem}"
             return [Diagnosis("WRONG", what, remedy)]
         found = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reqplane.discovery.etcd.client import EtcdClient
+from reqplane.discovery.etcd.client import CALL_LIMIT, EtcdClient
 from reqplane.discovery.etcd.seam import EtcdError, Listing
 from reqplane.discovery.etcd.settings import Address, EtcdSettings
 from reqplane.model import Diagnosis
@@ -19,22 +19,22 @@ async def diagnose(settings: EtcdSettings) -> list[Diagnosis]:
         _answered(address, what, settings) for address, what in members.items() if isinstance(what, Listing)
     ]
     failed = {address: what for address, what in members.items() if isinstance(what, str)}
-    told = [f"{address}: {why}" for address, why in failed.items()]
+    told = [f"etcd at {address} can't be used: {why}" for address, why in failed.items()]
     if answered:
-        return [*answered, *(Diagnosis("note", f"etcd at {why}; another member answers") for why in told)]
+        return [*answered, *(Diagnosis("note", f"{why}; another member answers") for why in told)]
     endpoints = ",".join(map(str, settings.endpoints))
     remedy = (
-        f"is etcd running? `etcdctl --endpoints={endpoints} endpoint health` asks it; "
-        f"start it (`etcd`), or set ETCD_ENDPOINTS to where it is"
+        f"start it (`etcd`), or set ETCD_ENDPOINTS to where it is; "
+        f"`etcdctl --endpoints={endpoints} endpoint health` asks whether it runs"
     )
-    return [Diagnosis("WRONG", f"etcd can't be used: {'; '.join(told)}", remedy)]
+    return [Diagnosis("WRONG", "; ".join(told), remedy)]
 
 
 def _ask(address: Address, settings: EtcdSettings) -> Listing | str:
     """Blocks."""
     client = None
     try:
-        client = EtcdClient(address, settings)
+        client = EtcdClient(address, settings, CALL_LIMIT, is_curious=True)
         client.connect()
         return client.list(PREFIX)
     except EtcdError as error:
