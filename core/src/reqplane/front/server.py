@@ -23,7 +23,7 @@ _BACKLOG = 4096
 _LAST_WORDS_SECONDS = 3.0
 """For calls that are cut off to tell their clients so."""
 _BEFORE_CLOSE_SECONDS = 0.2
-"""curl takes an answer for a whole one if the reset that cuts it off and the connection's end come at once."""
+"""curl takes an answer for a whole one if the reset that cuts it off comes with the connection's end."""
 
 
 async def run(front: Front, listener: socket.socket, leaving: asyncio.Event, drain_timeout: float) -> bool:
