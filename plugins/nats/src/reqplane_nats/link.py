@@ -35,8 +35,9 @@ _PAUSE = 0.25
 """Seconds between two rounds of all servers …"""
 _PAUSE_AFTER_REFUSAL = 1.0
 """… and when one has refused us: that needs a human."""
-_PING_INTERVAL = 1.5
-"""Three silent ones in a row are the end: a frozen server is noticed within 6 s."""
+_PING_INTERVAL = 1.2
+"""The third without an answer is the end, counted from when bytes moved last: a frozen server, whose buffers
+may take some at first, is noticed within 6 s."""
 _TELL_EVERY = 30.0
 """Seconds between two complaints of the same kind in the log."""
 _MOST_DISCOVERED = 64
@@ -290,6 +291,10 @@ class Link(Owner):
     def emptied(self) -> None:
         self.on_emptied()
 
+    def alive(self) -> None:
+        if self._client is not None:
+            self._client._pings_outstanding = 0  # pyright: ignore[reportPrivateUsage]
+
     def lost(self, wire: Wire) -> None:
         if wire is not self.wire:
             return
@@ -336,9 +341,14 @@ class Link(Owner):
         subscription = Subscription(subject, queue, number, handler)
         self._subscriptions[number] = subscription
         self._handlers[number] = handler
-        if self.wire is not None:
-            self._subscribe(self.wire, subscription)
+        if (wire := self._logged_in()) is not None:
+            self._subscribe(wire, subscription)
         return subscription
+
+    def _logged_in(self) -> Wire | None:
+        """The connection that has been told what is subscribed, also if it has not confirmed that yet."""
+        wire = self._incoming
+        return None if wire is None or wire.over.done() else wire
 
     def _subscribe(self, wire: Wire, subscription: Subscription) -> None:
         subscription.refused = None
@@ -346,9 +356,10 @@ class Link(Owner):
 
     async def unsubscribe(self, subscriptions: list[Subscription], patience: float) -> None:
         """Stop listening; what the server has sent by then is still handed over."""
+        wire = self._logged_in()
         for subscription in subscriptions:
-            if self._subscriptions.pop(subscription.number, None) is not None and self.wire is not None:
-                self.wire.write(b"UNSUB %s\r\n" % subscription.number)
+            if self._subscriptions.pop(subscription.number, None) is not None and wire is not None:
+                wire.write(b"UNSUB %s\r\n" % subscription.number)
         await self.flushed(patience)
         for subscription in subscriptions:
             self._handlers.pop(subscription.number, None)

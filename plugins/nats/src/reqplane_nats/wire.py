@@ -19,6 +19,8 @@ from reqplane.model import Body
 from reqplane_nats.cutter import Cutter, Handler
 
 _PING = b"PING\r\n"
+_LARGE = 32 * 1024
+"""Bytes of a piece that is not worth copying to save a system call."""
 _MOST_UNSENT = 4 * 1024 * 1024
 """Bytes that may wait in this process before `full` is set."""
 
@@ -38,6 +40,9 @@ class Owner:
 
     def emptied(self) -> None:
         """There is room for writing again."""
+
+    def alive(self) -> None:
+        """Bytes have moved since nats-py asked last: a ping that has no answer yet waits behind others."""
 
     def lost(self, wire: Wire) -> None:
         """The connection is over."""
@@ -62,6 +67,8 @@ class Wire(asyncio.BufferedProtocol):
         self._pings: deque[asyncio.Future[None] | None] = deque()  # None: nats-py's own
         self._out: list[Body] = []
         self._flushing = False
+        self._received = False  # since nats-py's last ping
+        self._unsent = 0  # at nats-py's last ping
 
     # ── the connection ──
 
@@ -110,6 +117,7 @@ class Wire(asyncio.BufferedProtocol):
         return self._cutter.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._received = True
         try:
             self._cutter.filled(nbytes)
         except (ValueError, IndexError) as error:
@@ -179,7 +187,14 @@ class Wire(asyncio.BufferedProtocol):
         """What nats-py writes; its pings have answers of their own."""
         if piece == _PING:
             self._pings.append(None)
+            self._look_for_life()
         self.write(piece)
+
+    def _look_for_life(self) -> None:
+        unsent = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        if self._received or unsent < self._unsent:
+            self._owner.alive()
+        self._received, self._unsent = False, unsent
 
     def flush(self) -> None:
         """Hand over to the system what was written."""
@@ -187,10 +202,17 @@ class Wire(asyncio.BufferedProtocol):
         if not self._out or self.transport is None:
             return
         out, self._out = self._out, []
-        if len(out) == 1:
-            self.transport.write(out[0])
-        else:
-            self.transport.writelines(out)
+        small: list[Body] = []
+        for piece in out:  # not `writelines`, which in some versions of asyncio never pauses the protocol
+            if len(piece) < _LARGE:
+                small.append(piece)
+                continue
+            if small:
+                self.transport.write(b"".join(small))
+                small.clear()
+            self.transport.write(piece)
+        if small:
+            self.transport.write(b"".join(small))
 
 
 def subscribe(subject: str, queue: str, number: bytes) -> bytes:
