@@ -328,7 +328,9 @@ async def test_a_silent_worker_is_timed_out_and_leaves_nothing_open(transport: O
         answer = False
         sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(10)]
         results = await asyncio.gather(*sends, return_exceptions=True)
-        assert [type(one) for one in results] == [DeliveryUnknown] * 2 + [CannotConnect] * 8
+        assert [type(one) for one in results[:2]] == [DeliveryUnknown] * 2
+        # The others waited for these two; on a busy machine their POST may have gone out just before their end.
+        assert {type(one) for one in results[2:]} <= {CannotConnect, DeliveryUnknown}
         answer = True
         await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(2)))
 
