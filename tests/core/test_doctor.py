@@ -103,7 +103,7 @@ def test_what_cannot_be_decoded():
 @pytest.mark.parametrize(
     ("error", "verdict", "words"),
     [
-        (errors.CannotConnect("refused", address="x"), "WRONG", "nobody answers at its address (refused)"),
+        (errors.CannotConnect("refused", address="x"), "WRONG", "nobody answers at x (refused)"),
         (errors.DeliveryUnknown("connection_lost", "cut"), "WRONG", "nobody answers"),
         (errors.UnknownEndpoint("this is another"), "WRONG", "is gone, another process has its address"),
         (errors.WrongInstance("this is another"), "WRONG", "is gone, another process has its address"),
@@ -170,7 +170,7 @@ async def test_one_of_another_version():
     ward = Ward(Network())
     old = dataclasses.replace(ward.fleet.instances[0], version="0.0.9", planes=("http",))
     version, probed = await ward.look(old)
-    assert (version.verdict, probed.verdict) == ("WRONG", "ok")
+    assert (version.verdict, probed.verdict) == ("note", "ok")
     assert "is of version 0.0.9, this side of 0.1.0" in version.what
     (line,) = version.advice[0].commands
     assert line.endswith("pip install reqplane==0.1.0 reqplane-tcp-stream==0.1.0 reqplane-http==0.1.0")
@@ -262,9 +262,8 @@ def test_what_is_missing_is_installed_or_replaced():
     assert commands(builtin(), plugin("http", "request plane")) == ["pip install reqplane-tcp-stream==0.1.0"]
     nats = Settings(planes=("nats",), discovery="etcd", codec="msgpac")
     assert commands(builtin(), HOME, settings=nats) == [
-        "pip install reqplane-http==0.1.0",
-        "export DYN_REQUEST_PLANE=http",
-        "export DYN_DISCOVERY_BACKEND=file",
+        "pip install reqplane-nats==0.1.0",
+        "pip install 'reqplane[etcd]==0.1.0'",
         "export DYN_REQUEST_PLANE_CODEC=msgpack",
     ]
 

@@ -206,3 +206,13 @@ async def test_a_listing_after_a_watch_that_broke_is_heeded(pair):
     batches.put_nowait([Change(pair.instances[1], up=True)])
     await eventually(lambda: client.instance_ids() == [1])
     following.cancel()
+
+
+async def test_a_broker_that_is_away_says_nothing_of_a_held_worker(pair):
+    client = pair.client()
+    pair.table._apply([gone(pair, 0, LONG)])
+    error = CannotConnect("no connection to the broker", address="there")
+    error.by_worker = False
+    pair.network.fail[100] = error
+    await ask(client)
+    assert client.instance_ids() == [0, 1]

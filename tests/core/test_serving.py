@@ -211,6 +211,22 @@ async def test_a_lost_registration_is_made_again_under_the_new_number(monkeypatc
     await worker.host.aclose()
 
 
+async def test_a_former_number_that_it_has_got_back_is_not_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr("reqplane.serving._FORMER_ID_SECONDS", 0.2)
+    worker = Worker(short)
+    await eventually(lambda: worker.world.records)
+    registration = worker.world.registration
+    assert registration is not None
+    registration.lost.set_result(None)
+    await eventually(lambda: "publish 5" in worker.network.log)
+    registration.instance_id = 4  # lost once more, and its first number was free
+    await asyncio.sleep(0.3)
+    worker.ask("4")
+    worker.leaving.set()
+    await worker.task
+    await worker.host.aclose()
+
+
 async def test_leaving_before_discovery_has_answered_is_possible() -> None:
     worker = Worker(short)
     worker.world.answers.clear()

@@ -254,3 +254,15 @@ async def limited(stream: Any) -> AsyncIterator[Any]:
     async for item in stream:
         yield item
         return
+
+
+async def test_who_heard_of_a_load_at_an_end_hears_when_it_is_over(host: RuntimeHost) -> None:
+    """Else a frontend that leaves busy workers alone would never ask this one again."""
+    reports: list[Load] = []
+    work = workload(host, reports)
+    work.admit(1)
+    work.admit(1)
+    work.report()  # at the end of the first, to its frontend alone
+    work.release(1)
+    work.release(1)
+    await eventually(lambda: reports == [Load(0, 0)])

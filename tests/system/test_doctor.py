@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from pages import Page
+from servers import Etcd, Nats, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PATH = "default.backend.generate"
@@ -246,9 +247,14 @@ def test_1_the_plane_is_missing(terminal: Any, env: dict[str, str]):
 
 
 def test_1_nothing_is_chosen(terminal: Any, env: dict[str, str]):
-    shell = terminal({name: value for name, value in env.items() if name not in PLANES})
+    """The defaults are nats and etcd, and neither runs."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    servers = {"NATS_SERVER": f"nats://{nowhere}", "ETCD_ENDPOINTS": f"http://{nowhere}"}
+    shell = terminal({name: value for name, value in env.items() if name not in PLANES} | servers)
     visit = shell.visit()
     assert (visit.status, len(visit.wrong)) == (1, 2)
+    assert f"etcd at http://{nowhere} can't be used" in visit.wrong[0]
+    assert "no NATS server can be reached" in visit.wrong[1]
     shell.obey(visit)
     shell.visit().check_healthy()
 
@@ -535,7 +541,7 @@ def without_http(elsewhere: Environment) -> Environment:
 def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http: Environment):
     shell = terminal(without_http.variables)
     visit = shell.visit()
-    visit.check_ill("the request plane 'http' is not installed (there are: none)")
+    visit.check_ill("the request plane 'http' is not installed (there are: nats)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
     assert "PIP_FIND_LINKS has to name the folder of our wheels" in visit.printed
     shell.obey(visit)
@@ -559,7 +565,8 @@ def test_8_a_worker_is_of_another_version(
     worker = start(elsewhere.variables)
     shell = terminal(env)
     visit = shell.visit(PATH)
-    visit.check_ill(f"{PATH}/0 is of version 0.0.7, this side of 0.1.0")
+    visit.check_healthy()
+    assert f"note   {PATH}/0 is of version 0.0.7, this side of 0.1.0, as in a rolling update" in visit.printed
     processes.stop(worker)
     terminal(elsewhere.variables).obey(visit)  # in the worker's shell
     start(elsewhere.variables)
@@ -577,3 +584,124 @@ def _make_old(site: Path) -> None:
     files["RECORD"] = files["RECORD"].replace(b"reqplane-0.1.0", b"reqplane-0.0.7")
     for name, content in files.items():
         (facts / name).write_bytes(content)
+
+
+# ── the guide's list, on nats and etcd ──────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def defaults(env: dict[str, str]) -> dict[str, str]:
+    """Nobody chose a plane or a backend."""
+    return {name: value for name, value in env.items() if name not in PLANES} | {"ETCD_LEASE_TTL": "2"}
+
+
+def on(servers: tuple[Nats, Etcd], env: Mapping[str, str]) -> dict[str, str]:
+    nats, etcd = servers
+    return {**env, "NATS_SERVER": nats.url, "ETCD_ENDPOINTS": etcd.url}
+
+
+def test_guide_44_a_worker_on_nats_and_etcd_is_probed(
+    terminal: Any, start: Any, processes: Any, defaults: dict[str, str], nats: Nats, own_etcd: Etcd
+):
+    env = on((nats, own_etcd), defaults)
+    worker = start(env)
+    visit = terminal(env).visit(PATH)
+    visit.check_healthy()
+    assert f"ok     {PATH}/0 on nats: accepted after" in visit.printed
+    assert f"ok     etcd at {own_etcd.url} answers, with 1 key below v1/instances/" in visit.printed
+    assert "answers, its max_payload is 1048576" in visit.printed
+    assert "requests above 1040384 bytes are refused on nats" in visit.printed
+    status, printed = processes.stop(worker)
+    assert status == 0
+    assert "the handler ran" not in printed
+
+
+def test_guide_45_1_etcd_does_not_run(terminal: Any, defaults: dict[str, str], nats: Nats):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    visit = terminal({**defaults, "NATS_SERVER": nats.url, "ETCD_ENDPOINTS": nowhere}).visit(PATH)
+    visit.check_ill(f"etcd at {nowhere} can't be used: ", "Connection refused")
+    assert f"`etcdctl --endpoints={nowhere} endpoint health` asks whether it runs" in visit.printed
+    assert "or set ETCD_ENDPOINTS to where it is" in visit.printed
+
+
+def test_guide_45_1_one_member_of_several_is_enough(
+    terminal: Any, defaults: dict[str, str], nats: Nats, own_etcd: Etcd
+):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    env = on((nats, own_etcd), defaults) | {"ETCD_ENDPOINTS": f"{nowhere},{own_etcd.url}"}
+    visit = terminal(env).visit()
+    visit.check_healthy()
+    assert f"note   etcd at {nowhere} can't be used: " in visit.printed
+
+
+def test_guide_45_2_no_worker_is_registered(
+    terminal: Any, defaults: dict[str, str], nats: Nats, own_etcd: Etcd
+):
+    visit = terminal(on((nats, own_etcd), defaults)).visit(PATH)
+    visit.check_ill("No instances found: no worker of", f"etcd at {own_etcd.url}")
+    assert f"etcdctl --endpoints={own_etcd.url} get --prefix v1/instances/" in visit.printed
+    assert (
+        "start one, with the same variables: DYN_REQUEST_PLANE=nats DYN_DISCOVERY_BACKEND=etcd"
+        in visit.printed
+    )
+    assert "wait a few seconds" in visit.printed
+
+
+def test_guide_45_4_the_workers_have_another_plane(
+    terminal: Any, start: Any, defaults: dict[str, str], nats: Nats, own_etcd: Etcd
+):
+    env = on((nats, own_etcd), defaults)
+    start(env)
+    shell = terminal(env | {"DYN_REQUEST_PLANE": "http"})
+    visit = shell.visit(PATH)
+    visit.check_ill(f"{PATH}/0 is on nats, this side on http")
+    assert visit.commands == ["export DYN_REQUEST_PLANE=nats"]
+    shell.obey(visit)
+    shell.visit(PATH).check_healthy()
+
+
+def test_guide_44_nats_does_not_run(terminal: Any, start: Any, env: dict[str, str]):
+    nowhere = f"nats://127.0.0.1:{free_port()}"
+    shell = terminal(env | {"DYN_REQUEST_PLANE": "nats", "NATS_SERVER": nowhere})
+    visit = shell.visit()
+    visit.check_ill(f"no NATS server can be reached at {nowhere}: Connection refused")
+    assert "or set NATS_SERVER to where it is" in visit.printed
+    shell.obey(visit)
+    shell.visit().check_healthy()
+
+
+def test_guide_44_the_login_is_refused(
+    terminal: Any, defaults: dict[str, str], own_etcd: Etcd, tmp_path: Path
+):
+    guarded = Nats(tmp_path / "guarded", config='authorization { user: "me", password: "hunter2" }').start()
+    try:
+        env = on((guarded, own_etcd), defaults)
+        visit = terminal(env | {"NATS_AUTH_USERNAME": "me", "NATS_AUTH_PASSWORD": "hunter3"}).visit()
+        visit.check_ill("NATS_SERVER", "it refuses the login", "NATS_AUTH_USERNAME")
+        assert "hunter" not in visit.printed
+    finally:
+        guarded.close()
+
+
+def test_guide_44_a_worker_on_nats_is_gone(
+    terminal: Any, start: Any, defaults: dict[str, str], nats: Nats, own_etcd: Etcd
+):
+    """Its record stays until its lease is over."""
+    env = on((nats, own_etcd), defaults) | {"ETCD_LEASE_TTL": "60"}
+    worker = start(env)
+    worker.kill()
+    worker.wait()
+    visit = terminal(env).visit(PATH)
+    visit.check_ill(f"{PATH}/0: nobody answers at default_backend.generate-", "nobody listens there")
+    assert "does the worker run?" in visit.printed
+    assert "its record goes too, as soon as its lease is over" in visit.printed
+
+
+def test_guide_44_a_frontend_does_not_mind_a_port_that_is_taken(
+    terminal: Any, start: Any, env: dict[str, str], busy: int
+):
+    start(env)
+    visit = terminal(env | {"DYN_HTTP_RPC_PORT": str(busy)}).visit(PATH)
+    visit.check_healthy()
+    assert f"note   DYN_HTTP_RPC_PORT={busy}: " in visit.printed
+    assert "a frontend does not mind" in visit.printed

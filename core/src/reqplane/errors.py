@@ -250,6 +250,9 @@ class NotDelivered(RequestError):
 class CannotConnect(NotDelivered):
     """The worker at `address` could not be reached."""
 
+    by_worker = True
+    """Whether that tells of this worker; False: of a broker on the way, which no request gets past."""
+
     def summary(self) -> str:
         return f"cannot connect to {self.address}: {self.problem}"
 

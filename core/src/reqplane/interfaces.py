@@ -23,7 +23,7 @@ import asyncio
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
@@ -33,6 +33,7 @@ from reqplane.model import (
     Change,
     ConnectionInfo,
     Control,
+    Diagnosis,
     EndpointId,
     Headers,
     Instance,
@@ -237,6 +238,13 @@ class RequestTransport(ABC, Generic[Target]):
         names the variable of an address that can't be used.
         """
 
+    async def diagnose(self) -> Sequence[Diagnosis]:
+        """How the servers are that this depends on: `reqplane doctor` asks once, after `open`.
+
+        Takes 3 s at most.  What is WRONG keeps the doctor from sending by this plane.
+        """
+        return ()
+
     @abstractmethod
     async def aclose(self) -> None:
         """Free everything; idempotent.  Afterwards `send` raises CannotConnect."""
@@ -429,6 +437,13 @@ class Discovery(ABC):
         A new record of a worker is one more Change that is `up`.  When this ends or raises it is called
         again a moment later, and what its first batch does not hold counts as gone.
         """
+
+    async def diagnose(self) -> Sequence[Diagnosis]:
+        """How the servers are that this depends on: `reqplane doctor` asks once, after `open`.
+
+        Takes 3 s at most.  What is WRONG keeps the doctor from asking it for workers.
+        """
+        return ()
 
     @abstractmethod
     async def aclose(self) -> None:

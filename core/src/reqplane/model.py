@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Headers: TypeAlias = Mapping[str, str]
 """What travels beside a request.  Names are lower-case, values visible ASCII."""
@@ -252,3 +252,19 @@ class Request:
 
 NEVER = math.inf
 """The deadline of a call that has none, on the loop's clock."""
+
+
+# ── what a plugin says to those who look for a fault ────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that a plugin depends on, such as a server, and how it is: for `reqplane doctor`.
+
+    `remedy` says what to do about what is WRONG, `commands` are whole lines for a shell that do it.
+    """
+
+    verdict: Literal["ok", "note", "WRONG"]
+    what: str
+    remedy: str = ""
+    commands: tuple[str, ...] = ()

@@ -173,7 +173,8 @@ class Sending:
         self._over(worker, "refused" if refused else "unreachable")
         self._error = error
         together = self._client.table.together(worker, error.transport)
-        if isinstance(error, CannotConnect) or (isinstance(error, WorkerDraining) and together == 1):
+        refuses = isinstance(error, CannotConnect) and error.by_worker
+        if refuses or (isinstance(error, WorkerDraining) and together == 1):
             self._client.table.gone(worker.instance.incarnation)
         elsewhere = isinstance(error, CannotConnect) or (
             isinstance(error, RequestRefused) and error.retry_elsewhere

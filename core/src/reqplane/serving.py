@@ -180,7 +180,11 @@ class Serving:
             break
         if registration.instance_id != former:
             when = asyncio.get_running_loop().time() + _FORMER_ID_SECONDS
-            self._answering.timers.at(when, lambda: self._accepting.instance_ids.discard(former))
+            self._answering.timers.at(when, lambda: self._forget_number(registration, former))
+
+    def _forget_number(self, registration: Registration, former: int) -> None:
+        if registration.instance_id != former:  # it may have got it back
+            self._accepting.instance_ids.discard(former)
 
     async def _renew(self, registration: Registration) -> None:
         await registration.renew()

@@ -87,7 +87,7 @@ class EndpointWork:
         self._path = path
         self._waiting: deque[Turn] = deque()
         self._loop = asyncio.get_running_loop()
-        self._reported = (0, 0)
+        self._reported: tuple[int, int] | None = (0, 0)  # None: some have heard something else
         self._armed = False
 
     @property
@@ -142,7 +142,9 @@ class EndpointWork:
         )
 
     def report(self) -> bytes:
-        """What frontends hear at the end of each answer: the load, this request still in it."""
+        """What a frontend hears at the end of each answer: the load, this request still in it."""
+        if (self.running, len(self._waiting)) != self._reported:
+            self._reported = None  # it must hear too when the load is again what was told before
         return load_body(self.load())
 
     def _arm(self) -> None:

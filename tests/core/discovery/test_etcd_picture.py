@@ -360,3 +360,11 @@ def test_an_old_removal_does_not_concern_a_new_life(etcd: FakeEtcd, fallen: list
 def test_the_instances_are_those_of_the_records(picture: Picture) -> None:
     [change] = picture.hear([put(5, 105, 11)], False)
     assert change.instance == Instance(GENERATE, 5, 105, {"tcp": "a:1"}, planes=("tcp",))
+
+
+@pytest.mark.parametrize(("number", "value"), [("0", b"[" * 60_000), ("9" * 5000, b"{}")])
+def test_junk_that_others_put_there_keeps_nobody_from_a_number(
+    etcd: FakeEtcd, fallen: list[str], number: str, value: bytes
+) -> None:
+    etcd.claim(guide_key(GENERATE, 0)[:-1] + number, value, etcd.grant(10))
+    assert take(Registry(10), etcd, fallen).number == (1 if number == "0" else 0)

@@ -23,7 +23,13 @@ from reqplane.doctor.addresses import (
     places,
 )
 from reqplane.doctor.folder import cannot_use, check_folder
-from reqplane.doctor.installed import check_plugins, check_python, check_versions, what_works
+from reqplane.doctor.installed import (
+    check_plugins,
+    check_python,
+    check_versions,
+    what_works,
+    without_plane,
+)
 from reqplane.doctor.probe import Prober
 from reqplane.doctor.records import addresses
 from reqplane.doctor.report import Advice, Finding, Report, export, note, ok, wrong
@@ -31,7 +37,7 @@ from reqplane.doctor.surroundings import Surroundings
 from reqplane.doctor.variables import check_names, check_values, listed
 from reqplane.doctor.workers import check_workers
 from reqplane.errors import DiscoveryUnavailable, PluginError, ReqplaneError, SettingsError
-from reqplane.escaping import escape_log
+from reqplane.escaping import escape_log, masked_text
 from reqplane.guarded import guarded_codec
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Discovery, PayloadCodec, RequestTransport, ResponseTransport
@@ -60,7 +66,7 @@ async def examine(env: Mapping[str, str], path: str | None) -> Report:
     if chosen is not None:
         with _overheard() as warnings:
             async with AsyncExitStack() as stack:
-                examination = _Examination(chosen, found, stack)
+                examination = _Examination(chosen, found, stack, warnings)
                 await examination.run(path)
         findings += examination.findings + [note(warning) for warning in dict.fromkeys(warnings)]
     return Report(tuple(listed(known, env)), tuple(findings))
@@ -96,8 +102,12 @@ def _choose(settings: Settings, found: Sequence[Found], env: Mapping[str, str]) 
 class _Examination:
     """Opens what was chosen, part by part, and looks at it."""
 
-    def __init__(self, chosen: _Chosen, found: Sequence[Found], stack: AsyncExitStack) -> None:
+    def __init__(
+        self, chosen: _Chosen, found: Sequence[Found], stack: AsyncExitStack, heard: list[str]
+    ) -> None:
         self.findings: list[Finding] = []
+        self._heard = heard
+        self._silent = 0  # what was heard before the part that is looked at was opened
         self._settings, self._env, self._plugins = chosen.settings, chosen.env, chosen.plugins
         self._found = found
         self._stack = stack
@@ -107,16 +117,19 @@ class _Examination:
 
     async def run(self, path: str | None) -> None:
         discovery = await self._open(self._plugins.discovery_backends[self._settings.discovery])
-        instances = [] if discovery is None else await self._list(discovery, path)
+        instances: list[Instance] = []
+        if discovery is not None and await self._works(discovery, self._another_backend()):
+            instances = await self._list(discovery, path)
         transports = await self._open_planes(instances)
         response = await self._open(self._plugins.response_transports[RESPONSE_PLANE])
         place = self._place(response)
         if response is not None and await self._listen(response, place) and transports:
             ours = [one for one in instances if path in (None, str(one.endpoint))]
-            await self._probe(ours, transports, response, place)
+            await self._probe(self._reachable(ours, transports), transports, response, place)
 
     async def _open(self, cls: type[Any]) -> Any:
         """Open it for as long as we look; None if that fails, which is told."""
+        self._silent = len(self._heard)
         try:
             opened = await self._plugins.open(cls, self._host)
         except DiscoveryUnavailable as error:
@@ -127,6 +140,26 @@ class _Examination:
             self._stack.push_async_callback(opened.aclose)
             return opened
         return None
+
+    async def _works(self, opened: Discovery | RequestTransport[Any], instead: Advice | None) -> bool:
+        """What it says of the servers that it depends on; whether it can be asked for more."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                told = list(await opened.diagnose())
+        except Exception as error:  # whatever a plugin raises
+            what = f"{opened.name} can't tell how it is: {type(error).__name__}: {error}"
+            self.findings.append(note(what))
+            return True
+        for one in told:
+            if one.verdict == "WRONG":
+                advice = [Advice(one.remedy, one.commands)] if one.remedy else []
+                self.findings.append(wrong(one.what, *advice, *([instead] if instead else [])))
+            else:
+                self.findings.append(Finding(one.verdict, masked_text(one.what)))
+        if all(one.verdict != "WRONG" for one in told):
+            return True
+        del self._heard[self._silent :]  # the same, in a log's words
+        return False
 
     def _make_codecs(self) -> dict[str, PayloadCodec]:
         made: dict[str, PayloadCodec] = {}
@@ -142,8 +175,13 @@ class _Examination:
     def _no_discovery(self, error: DiscoveryUnavailable) -> Finding:
         if self._settings.discovery == "file":
             return cannot_use(self._env, str(error))
+        return wrong(str(error), *([instead] if (instead := self._another_backend()) else []))
+
+    def _another_backend(self) -> Advice | None:
+        if self._settings.discovery == "file":
+            return None
         lines = (export("DYN_DISCOVERY_BACKEND", "file"),)
-        return wrong(str(error), Advice("start it, or use another backend, the same on all sides:", lines))
+        return Advice("or use another backend, the same on all sides:", lines)
 
     async def _list(self, discovery: Discovery, path: str | None) -> list[Instance]:
         """The workers that there are, of all endpoints."""
@@ -164,7 +202,7 @@ class _Examination:
         endpoints = sorted({str(instance.endpoint) for instance in instances})
         self.findings.append(ok(f"{discovery.place} holds {_count(instances, endpoints)}"))
         if path is not None and path not in endpoints:
-            self.findings.append(_nobody(path, endpoints, discovery.place))
+            self.findings.append(_nobody(path, endpoints, discovery.place, self._settings))
         return instances
 
     # ── addresses ──
@@ -174,12 +212,28 @@ class _Examination:
         transports: list[RequestTransport[Any]] = []
         for plane in self._settings.planes:
             transport = await self._open(self._plugins.request_transports[plane])
-            if transport is not None:
-                transports.append(transport)
-                for place in self._places(self._plugins.request_transports[plane]):
-                    worker = await _worker_at(place, instances)
-                    self.findings += await check_listening(place, self._host, worker)
+            if transport is None or not await self._works(transport, self._without(plane)):
+                continue
+            transports.append(transport)
+            for place in self._places(self._plugins.request_transports[plane]):
+                worker = await _worker_at(place, instances)
+                found = await check_listening(place, self._host, worker)
+                self.findings += [_of_workers_only(one) for one in found] if instances else found
         return transports
+
+    def _without(self, plane: str) -> Advice | None:
+        return without_plane(plane, self._settings.planes, self._found)
+
+    def _reachable(
+        self, instances: Sequence[Instance], transports: Sequence[RequestTransport[Any]]
+    ) -> list[Instance]:
+        """Those that are not only on planes of ours that do not work here, of which more was said."""
+        down = set(self._settings.planes) - {one.name for one in transports}
+        left = [one for one in instances if not down or set(one.planes) - down or not one.planes]
+        if len(left) < len(instances):
+            count = len(instances) - len(left)
+            self.findings.append(note(f"workers on {','.join(sorted(down))} were not probed: {count}"))
+        return left
 
     def _places(self, cls: type[Any]) -> list[Place]:
         return [] if cls.settings is None else list(places(load(cls.settings, self._env)))
@@ -247,11 +301,24 @@ def _count(instances: Sequence[Instance], endpoints: Sequence[str]) -> str:
     )
 
 
-def _nobody(path: str, endpoints: Sequence[str], where: str) -> Finding:
-    what = f"no worker of {path} is registered in {where}"
+def _nobody(path: str, endpoints: Sequence[str], where: str, settings: Settings) -> Finding:
+    what = f"No instances found: no worker of {path} is registered in {where}"
     if close := difflib.get_close_matches(path, endpoints, n=1):
         what += f"; did you mean {close[0]}?"
-    return wrong(what, Advice("start one, with the same variables: reqplane serve MODULE:FUNCTION " + path))
+    chosen = f"DYN_REQUEST_PLANE={','.join(settings.planes)} DYN_DISCOVERY_BACKEND={settings.discovery}"
+    return wrong(
+        what,
+        Advice(f"start one, with the same variables: {chosen} reqplane serve MODULE:FUNCTION {path}"),
+        Advice("if one was started this moment, wait a few seconds; `reqplane instances` lists who is there"),
+    )
+
+
+def _of_workers_only(finding: Finding) -> Finding:
+    """A frontend, whose workers are elsewhere, does not mind that no worker could listen here."""
+    if finding.verdict != "WRONG":
+        return finding
+    what = f"{finding.what}; a frontend does not mind, but no worker can be started here like this"
+    return note(what, *finding.advice)
 
 
 async def _worker_at(place: Place, instances: Sequence[Instance]) -> str | None:

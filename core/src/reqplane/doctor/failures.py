@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from reqplane.doctor.addresses import is_local, open_firewall, places
+from reqplane.doctor.addresses import Place, is_local, open_firewall, places
 from reqplane.doctor.folder import forget
 from reqplane.doctor.installed import install_this_version
 from reqplane.doctor.records import address_of, host_of, moved
@@ -19,6 +19,7 @@ from reqplane.errors import (
     NotAllowed,
     PayloadError,
     ReqplaneError,
+    RequestError,
     RequestRefused,
     StreamBroken,
     UnknownEndpoint,
@@ -101,10 +102,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _no_answer(error: ReqplaneError, attempt: Attempt) -> Finding:
+async def _no_answer(error: RequestError, attempt: Attempt) -> Finding:
     instance, around = attempt.instance, attempt.around
-    what = f"{instance.label}: nobody answers at {address_of(instance) or 'its address'} ({error.problem})"
-    variable = _advertise_variable(attempt.transport, around.env)
+    where = error.address or address_of(instance) or "its address"
+    what = f"{instance.label}: nobody answers at {where} ({error.problem})"
+    place = _place(attempt.transport, around.env)
+    variable = None if place is None else place.advertise_variable
     right = await _right_host(attempt)
     if right is not None and variable is not None:
         return wrong(
@@ -113,13 +116,28 @@ async def _no_answer(error: ReqplaneError, attempt: Attempt) -> Finding:
         )
     if (frozen := await _frozen(instance)) is not None:
         return wrong(f"{what}; process {frozen} is stopped", Advice("let it run:", (f"kill -CONT {frozen}",)))
-    advice = [forget(instance, around.discovery, around.env)]
     host = host_of(instance)
+    advice = [_does_it_run(instance, place), forget(instance, around.discovery, around.env)]
     if variable is not None and host is not None and not await is_local(host):
         line = f"export {variable}=$(hostname -I | cut -d ' ' -f 1)"
         words = "if it lives and tells a wrong address, in its shell, then start it again:"
         advice.append(Advice(words, (line,)))
     return wrong(what, *advice)
+
+
+def _does_it_run(instance: Instance, place: Place | None) -> Advice:
+    """The first questions about a connection that is refused, which can be answered there only."""
+    address = address_of(instance)
+    if address is None:
+        return Advice("does the worker run? its log, and that machine's list of processes, tell")
+    host, number = split_address(address)
+    words = f"does the worker run, and listen? on its machine, `lsof -i :{number}` shows it"
+    if _is_loopback(host) and place is not None:
+        return Advice(
+            f"{words}; if that is another machine than this, {host} leads back to oneself, and the worker "
+            f"has to listen on all addresses there: {place.host_variable}=0.0.0.0"
+        )
+    return Advice(f"{words}; if it does, a firewall between both may keep port {number} closed")
 
 
 async def _right_host(attempt: Attempt) -> str | None:
@@ -152,7 +170,8 @@ async def _frozen(instance: Instance) -> int | None:
     return holder.pid if holder is not None and holder.is_stopped() else None
 
 
-def _advertise_variable(transport: RequestTransport[Any], env: Mapping[str, str]) -> str | None:
+def _place(transport: RequestTransport[Any], env: Mapping[str, str]) -> Place | None:
+    """Where workers of this plane listen, by this side's settings."""
     if transport.settings is None:
         return None
-    return next((place.advertise_variable for place in places(load(transport.settings, env))), None)
+    return next(iter(places(load(transport.settings, env))), None)

@@ -44,7 +44,12 @@ _DISTRIBUTIONS = (
     "reqplane-conformance",
 )
 """Ours: they have one version and are released together."""
-_SOURCES = {(REQUEST_PLANE, "http"): "reqplane-http", (RESPONSE, RESPONSE_PLANE): "reqplane-tcp-stream"}
+_SOURCES = {
+    (REQUEST_PLANE, "http"): "reqplane-http",
+    (REQUEST_PLANE, "nats"): "reqplane-nats",
+    (RESPONSE, RESPONSE_PLANE): "reqplane-tcp-stream",
+    (DISCOVERY, "etcd"): f"{PROJECT}[etcd]",
+}
 """What can be had by installing a distribution."""
 _ALWAYS_THERE = {REQUEST_PLANE: "http", DISCOVERY: "file", CODEC: "msgpack", POLICY: "round_robin"}
 """What may be chosen instead of a name that is not there."""
@@ -173,7 +178,12 @@ def _missing(kind: Kind, name: str, there: Sequence[str]) -> Finding:
     what = f"the {kind.what} {name!r} is not installed (there are: {', '.join(there) or 'none'})"
     source = _SOURCES.get((kind, name))
     if source is not None:
-        return wrong(what, installing("install it", pip_install(f"{source}=={own_version()}")))
+        install = installing("install it", pip_install(f"{source}=={own_version()}"))
+        instead = _ALWAYS_THERE.get(kind, name)
+        if instead == name or instead not in there:
+            return wrong(what, install)
+        line = export(kind.variable, instead)
+        return wrong(what, install, Advice(f"or use another, the same on all sides: {line}"))
     close = difflib.get_close_matches(name, there, n=1)
     instead = close[0] if close else _ALWAYS_THERE[kind]
     meant = "it is nearly the same name" if close else "use another, the same on all sides"
@@ -181,6 +191,16 @@ def _missing(kind: Kind, name: str, there: Sequence[str]) -> Finding:
     if instead in there:
         return wrong(what, Advice(f"{meant}:", (choose,)))
     return wrong(what, installing(meant, pip_install(f"{_SOURCES[kind, instead]}=={own_version()}"), choose))
+
+
+def without_plane(name: str, planes: Sequence[str], found: Iterable[Found]) -> Advice | None:
+    """Go without a plane that does not work here; None if there is no other."""
+    rest = [plane for plane in planes if plane != name]
+    instead = rest or [_ALWAYS_THERE[REQUEST_PLANE]]
+    if instead == [name] or not set(instead) <= offered(REQUEST_PLANE, found):
+        return None
+    line = export("DYN_REQUEST_PLANE", ",".join(instead))
+    return Advice(f"or go without {name}, the same on all sides:", (line,))
 
 
 def other_plane(planes: Sequence[str], ours: Sequence[str], found: Sequence[Found]) -> Advice:

@@ -57,8 +57,8 @@ def ok(what: str) -> Finding:
     return Finding("ok", masked_text(what))
 
 
-def note(what: str) -> Finding:
-    return Finding("note", masked_text(what))
+def note(what: str, *advice: Advice) -> Finding:
+    return Finding("note", masked_text(what), advice)
 
 
 def wrong(what: str, *advice: Advice) -> Finding:

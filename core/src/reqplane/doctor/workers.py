@@ -51,9 +51,9 @@ def _check_version(instance: Instance) -> list[Finding]:
         return []
     line = install_this_version(instance.planes)
     return [
-        wrong(
-            f"{instance.label} is of version {theirs}, this side of {ours}",
-            installing("in the worker's shell, then start it again", line),
+        note(
+            f"{instance.label} is of version {theirs}, this side of {ours}, as in a rolling update",
+            installing("if that is not meant: in the worker's shell, then start it again", line),
         )
     ]
 

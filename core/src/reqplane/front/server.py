@@ -22,6 +22,8 @@ _MOST_CONNECTIONS = 10_000
 _BACKLOG = 4096
 _LAST_WORDS_SECONDS = 3.0
 """For calls that are cut off to tell their clients so."""
+_BEFORE_CLOSE_SECONDS = 0.2
+"""curl takes an answer for a whole one if the reset that cuts it off comes with the connection's end."""
 
 
 async def run(front: Front, listener: socket.socket, leaving: asyncio.Event, drain_timeout: float) -> bool:
@@ -35,6 +37,7 @@ async def run(front: Front, listener: socket.socket, leaving: asyncio.Event, dra
         if not quiet:
             front.cut_off()
             await _within(front.quiet(), _LAST_WORDS_SECONDS)
+            await asyncio.sleep(_BEFORE_CLOSE_SECONDS)
         return quiet
     finally:
         accepting.close()

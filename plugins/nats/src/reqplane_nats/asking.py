@@ -56,7 +56,9 @@ class Ask(asyncio.Future[None]):
         """The time is up."""
         if not self.sent:
             why = f"no room to send {self._limit}: the NATS server takes nothing"
-            self.fail(CannotConnect(why, transport="nats", address=self._asking.address))
+            error = CannotConnect(why, transport="nats", address=self._asking.address)
+            error.by_worker = False
+            self.fail(error)
             return
         why = f"no ack from {self.subject} {self._limit}"
         if self.strange:

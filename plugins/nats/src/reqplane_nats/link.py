@@ -363,9 +363,11 @@ class Link(Owner):
 
     def unreachable(self) -> CannotConnect:
         """The error of a request while there is no connection."""
-        return CannotConnect(
+        error = CannotConnect(
             f"no connection to the NATS server: {self.problem}", transport="nats", address=self.address
         )
+        error.by_worker = False
+        return error
 
 
 async def _ended(client: Client) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, ClassVar, Self
 
 from reqplane.interfaces import Accept, Host, Listener, RequestTransport
-from reqplane.model import Capabilities, Headers, Instance, Served
+from reqplane.model import Capabilities, Diagnosis, Headers, Instance, Served
 from reqplane.settings import load
 from reqplane.wire.frame import Frame
 
@@ -31,6 +31,7 @@ class NatsTransport(RequestTransport[Target]):
     settings: ClassVar[type[Any] | None] = NatsSettings
 
     def __init__(self, host: Host, settings: NatsSettings) -> None:
+        self._limits = host.limits
         self._link = Link(host, settings, prepare(settings))
         self._asking = Asking(host, self._link, settings.request_timeout)
         self._services = Services(self._link)
@@ -60,6 +61,25 @@ class NatsTransport(RequestTransport[Target]):
 
     async def listen(self, served: Served, accept: Accept) -> Listener:
         return await self._services.listen(served, accept)
+
+    async def diagnose(self) -> list[Diagnosis]:
+        link = self._link
+        if link.wire is None:
+            remedy = "start it (`nats-server`), or set NATS_SERVER to where it is"
+            what = f"no NATS server can be reached at {link.where}: {link.problem}"
+            return [Diagnosis("WRONG", what, remedy)]
+        found = [
+            Diagnosis("ok", f"the NATS server {link.address} answers, its max_payload is {link.max_payload}")
+        ]
+        if self.max_frame_bytes < self._limits.max_frame_bytes:
+            found.append(Diagnosis("note", self._smaller()))
+        return found
+
+    def _smaller(self) -> str:
+        return (
+            f"requests above {self.max_frame_bytes} bytes are refused on nats, less than DYN_MAX_FRAME_BYTES "
+            f"({self._limits.max_frame_bytes}) allows: raise max_payload in the NATS server's configuration"
+        )
 
     async def aclose(self) -> None:
         await self._link.aclose()

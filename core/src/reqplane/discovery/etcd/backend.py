@@ -10,6 +10,7 @@ from typing import Any, Self
 from reqplane.discovery.etcd.client import CALL_LIMIT, FIRST_LIMIT, EtcdClient
 from reqplane.discovery.etcd.jobs import Job
 from reqplane.discovery.etcd.known import Known
+from reqplane.discovery.etcd.look import diagnose
 from reqplane.discovery.etcd.registry import Place, Registry
 from reqplane.discovery.etcd.seam import Client, Denied
 from reqplane.discovery.etcd.sessions import Sessions
@@ -17,7 +18,7 @@ from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
 from reqplane.interfaces import Discovery, Host, Registration
-from reqplane.model import Change, EndpointId
+from reqplane.model import Change, Diagnosis, EndpointId
 from reqplane.settings import load
 from reqplane.wire.records import encode_record, guide_key, parse_record
 
@@ -77,6 +78,7 @@ class EtcdDiscovery(Discovery):
 
     def __init__(self, host: Host, settings: EtcdSettings) -> None:
         self._loop = asyncio.get_running_loop()
+        self._settings = settings
         self._log = host.log
         self.where = settings.where
         self.is_closed = False
@@ -208,6 +210,9 @@ class EtcdDiscovery(Discovery):
     def tell_loop(self, call: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(call, *args)
+
+    async def diagnose(self) -> list[Diagnosis]:
+        return await diagnose(self._settings)
 
     # ── closing ─────────────────────────────────────────────────────────────────────────────────────
 

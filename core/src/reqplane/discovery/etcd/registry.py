@@ -12,6 +12,9 @@ from reqplane.errors import LeaseLost
 from reqplane.model import EndpointId
 from reqplane.wire.records import guide_key, leaving
 
+_MOST_DIGITS = 20
+"""No number of a worker has more; Python refuses to read a few thousand."""
+
 
 class Place:
     """A number of an endpoint: one life of its key."""
@@ -161,7 +164,7 @@ def _numbers(listing: Listing, prefix: str) -> dict[int, Entry]:
     found: dict[int, Entry] = {}
     for entry in listing.entries:
         number = entry.key.removeprefix(prefix)
-        if number.isascii() and number.isdigit():
+        if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS:
             found[int(number)] = entry
     return found
 
@@ -169,6 +172,6 @@ def _numbers(listing: Listing, prefix: str) -> dict[int, Entry]:
 def _incarnation(value: bytes) -> object:
     try:
         record: object = json.loads(value or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):  # anybody may have put it there
         return None
     return cast(dict[str, object], record).get("incarnation") if isinstance(record, dict) else None
