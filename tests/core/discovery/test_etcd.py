@@ -343,12 +343,22 @@ async def test_an_unreachable_etcd_is_no_error_yet(opened: Opener, caplog: pytes
 
 
 async def test_watching_an_unreachable_etcd_fails_with_the_variable(opened: Opener, monkeypatch) -> None:
-    monkeypatch.setattr("reqplane.discovery.etcd.backend._OPEN", 0.2)
-    monkeypatch.setattr("reqplane.discovery.etcd.backend._REMINDER", 1)
+    """The first one is told sooner, since opening has waited already."""
+    monkeypatch.setattr("reqplane.discovery.etcd.backend._OPEN", 0.5)
+    monkeypatch.setattr("reqplane.discovery.etcd.backend._FIRST", 0.5)
+    monkeypatch.setattr("reqplane.discovery.etcd.backend._REMINDER", 600)
     discovery = await opened("etcd", ETCD_ENDPOINTS=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(DiscoveryUnavailable, match=r"Connection refused; set ETCD_ENDPOINTS"):
         async for _ in discovery.watch(GENERATE):
             pass
+
+
+async def test_nothing_is_known_of_an_etcd_that_never_answered(
+    opened: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    await opened("etcd", ETCD_ENDPOINTS=f"http://127.0.0.1:{free_port()}")
+    assert "; trying on" in caplog.text
+    assert "what is known so far" not in caplog.text
 
 
 async def test_a_worker_waits_for_etcd_and_says_so(

@@ -24,6 +24,8 @@ from reqplane.wire.records import encode_record, guide_key, parse_record
 
 _OPEN = 3.0
 """Seconds that opening waits for etcd; then it goes on without."""
+_FIRST = 2.0
+"""Seconds more that the first to ask for a listing waits, where opening waited in vain."""
 _PATIENCE = 30.0
 """Seconds that a worker waits for etcd before it gives up."""
 _REMINDER = 5.0
@@ -83,6 +85,7 @@ class EtcdDiscovery(Discovery):
         self._watches: set[Watch] = set()
         self._known = Known()
         self._listed = asyncio.Event()
+        self._patience = _REMINDER  # of the next one to wait for the first listing
         self._closing = asyncio.Lock()
         self._closed = False
 
@@ -106,6 +109,7 @@ class EtcdDiscovery(Discovery):
                 await asyncio.shield(asyncio.wrap_future(discovery._sessions.first))
         except TimeoutError:
             why = discovery._why()
+            discovery._patience = _FIRST
             host.log.warning("%s can't be reached yet, going on without: %s", discovery.where, why)
         except Denied as error:
             await discovery.aclose()
@@ -183,8 +187,9 @@ class EtcdDiscovery(Discovery):
             self._watches.discard(watch)
 
     async def _first_listing(self) -> None:
+        patience, self._patience = self._patience, _REMINDER
         try:
-            async with asyncio.timeout(_REMINDER):
+            async with asyncio.timeout(patience):
                 await self._listed.wait()
         except TimeoutError:
             raise DiscoveryUnavailable(

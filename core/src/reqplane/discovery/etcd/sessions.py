@@ -257,7 +257,8 @@ class Sessions:
             self._away_since = time.monotonic()
         if not self._told_away and self._failures:  # one is nothing: a token expired, a member was lost
             self._told_away = True
-            self._log.warning("%s: %s; trying on, with what is known so far", self._where, error.reason)
+            meanwhile = ", with what is known so far" if self._listed else ""
+            self._log.warning("%s: %s; trying on%s", self._where, error.reason, meanwhile)
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
