@@ -329,7 +329,7 @@ async def test_a_silent_worker_is_timed_out_and_leaves_nothing_open(transport: O
         sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(10)]
         results = await asyncio.gather(*sends, return_exceptions=True)
         assert [type(one) for one in results[:2]] == [DeliveryUnknown] * 2
-        # The others waited for these two; on a busy machine their POST may have gone out just before their end.
+        # The others waited for these two; on a busy machine their POST may go out just before their end.
         assert {type(one) for one in results[2:]} <= {CannotConnect, DeliveryUnknown}
         answer = True
         await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(2)))
