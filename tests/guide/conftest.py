@@ -36,11 +36,16 @@ class Fleet:
 
 
 def fleet(place: Place, plane: str, path: str, workers: int = 2, **env: str) -> Fleet:
-    """Its processes start at once; `started` waits for them."""
+    """The first worker is there when this returns; `started` waits for the others.
+
+    Workers that register at the same moment may get other numbers than the lowest two.
+    """
     env = {"DYN_REQUEST_PLANE": plane, **env} if plane else env
-    return Fleet(
-        place, plane, path, [place.worker(path, **env) for _ in range(workers)], place.frontend(**env)
-    )
+    frontend = place.frontend(**env)
+    first = place.worker(path, **env)
+    served(first)
+    others = [place.worker(path, **env) for _ in range(workers - 1)]
+    return Fleet(place, plane, path, [first, *others], frontend)
 
 
 def started(fleet: Fleet) -> Fleet:
