@@ -298,7 +298,13 @@ class InstanceTable:
 
     async def other_endpoints(self) -> list[str]:
         """The paths of all endpoints that discovery holds; what it can tell within a second."""
-        return await known_endpoints(self._discovery)
+        try:
+            async with asyncio.timeout(_LOOK_AROUND):
+                async for changes in self._discovery.watch(None):
+                    return sorted({str(change.instance.endpoint) for change in changes if change.up})
+        except (DiscoveryError, TimeoutError):
+            pass
+        return []
 
     @property
     def where(self) -> str:
@@ -328,14 +334,3 @@ class InstanceTable:
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
             self.check_open()
-
-
-async def known_endpoints(discovery: Discovery) -> list[str]:
-    """The paths of all endpoints that it holds; what it can tell within a second."""
-    try:
-        async with asyncio.timeout(_LOOK_AROUND):
-            async for changes in discovery.watch(None):
-                return sorted({str(change.instance.endpoint) for change in changes if change.up})
-    except (DiscoveryError, TimeoutError):
-        pass
-    return []
