@@ -19,6 +19,7 @@ PACKAGES = {
     "plugins/http": "reqplane_http",
     "plugins/nats": "reqplane_nats",
     "plugins/tcp_stream": "reqplane_tcp_stream",
+    "tests/conformance": "reqplane_conformance",
 }
 VERSION = "0.1.0"
 

@@ -34,6 +34,7 @@ from reqplane.model import (
     ConnectionInfo,
     Control,
     Diagnosis,
+    DiscoveryCapabilities,
     EndpointId,
     Headers,
     Instance,
@@ -42,6 +43,7 @@ from reqplane.model import (
     Part,
     Peer,
     Request,
+    ResponseCapabilities,
     Served,
 )
 from reqplane.wire.frame import Frame
@@ -193,6 +195,9 @@ class RequestTransport(ABC, Generic[Target]):
     capabilities: ClassVar[Capabilities]
     settings: ClassVar[type[Any] | None] = None
     """The dataclass of this plugin's settings, if it has any: checked together with all others."""
+    loopback: ClassVar[Mapping[str, str]] = {}
+    """Variables by which it stays on this machine, at any free port: for trials.  A variable whose name ends
+    with PORT and whose value is 0 may get a port's number instead."""
 
     @classmethod
     @abstractmethod
@@ -339,7 +344,10 @@ class ResponseTransport(ABC):
     """Carries answers from workers to frontends: the frontend listens, workers call home."""
 
     name: ClassVar[str]
+    capabilities: ClassVar[ResponseCapabilities] = ResponseCapabilities()
     settings: ClassVar[type[Any] | None] = None
+    loopback: ClassVar[Mapping[str, str]] = {}
+    """Variables by which it stays on this machine, at any free port; as a RequestTransport's."""
     advertised: str
     """host:port of this process's listener; "" while nothing has needed it."""
 
@@ -412,6 +420,7 @@ class Discovery(ABC):
 
     name: ClassVar[str]
     """The value of DYN_DISCOVERY_BACKEND that chooses it."""
+    capabilities: ClassVar[DiscoveryCapabilities] = DiscoveryCapabilities()
     settings: ClassVar[type[Any] | None] = None
     where: str = ""
     """What messages call the place, such as "the folder /tmp/x"; "" if there is no better word."""

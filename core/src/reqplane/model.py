@@ -132,6 +132,40 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseCapabilities:
+    """What a response transport promises beyond what every one must do.
+
+    `shared_connection`: all streams between two processes go over one connection.
+    `credit`: a stream whose reader is slow is held back alone, the others on its connection go on.
+    `heartbeats`: a peer that is silent for `Limits.stream_dead_after` counts as gone.
+    `reports`: carries load reports.
+    `streamed_requests`: `expect(sends=True)`, so that a request may be a stream itself.
+    """
+
+    shared_connection: bool = False
+    credit: bool = False
+    heartbeats: bool = False
+    reports: bool = False
+    streamed_requests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryCapabilities:
+    """What a discovery backend promises beyond what every one must do.
+
+    `registers`: workers register by it; without it, it only tells what somebody else has written.
+    `processes`: processes see each other by it, not only the runtimes of one event loop.
+    `leases`: the record of a worker that vanished without a word goes after a while.
+    `reconnects`: works again by itself when its server is back.
+    """
+
+    registers: bool = True
+    processes: bool = False
+    leases: bool = False
+    reconnects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that plugins keep.  Bytes and seconds."""
 

@@ -19,7 +19,7 @@ from reqplane.discovery.ticker import Ticker
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, describe
 from reqplane.interfaces import Discovery, Host, Registration
-from reqplane.model import Change, EndpointId
+from reqplane.model import Change, DiscoveryCapabilities, EndpointId
 from reqplane.settings import FileSettings, load
 from reqplane.wire.records import encode_record, guide_key, parse_record
 
@@ -72,6 +72,7 @@ class FileDiscovery(Discovery):
     """All processes that have the same folder see each other; all should have the same TTL."""
 
     name = "file"
+    capabilities = DiscoveryCapabilities(processes=True, leases=True)
     settings = FileSettings
 
     def __init__(self, host: Host, settings: FileSettings) -> None:

@@ -16,7 +16,7 @@ from reqplane.discovery.entries import EXAMPLE, StaticSettings
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, SettingsError
 from reqplane.interfaces import Discovery, Host, Registration
-from reqplane.model import Change, EndpointId, Instance
+from reqplane.model import Change, DiscoveryCapabilities, EndpointId, Instance
 from reqplane.settings import Settings, load
 
 
@@ -46,6 +46,7 @@ class StaticDiscovery(Discovery):
     """What the list says, for ever."""
 
     name = "static"
+    capabilities = DiscoveryCapabilities(registers=False)
     settings = StaticSettings
     where = "the list DYN_STATIC_INSTANCES"
 

@@ -31,7 +31,7 @@ from reqplane.plugins.kinds import (
     Kind,
     Offer,
 )
-from reqplane.plugins.listing import list_plugins
+from reqplane.plugins.listing import list_plugins, offered
 from reqplane.plugins.loading import Plugins, load_discovery, load_plugins, open_plugin
 
 __all__ = [
@@ -50,5 +50,6 @@ __all__ = [
     "list_plugins",
     "load_discovery",
     "load_plugins",
+    "offered",
     "open_plugin",
 ]

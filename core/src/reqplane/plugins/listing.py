@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint
+from typing import Any
 
 from reqplane.errors import PluginError
 from reqplane.hookspecs import EXTENSIONS_GROUP
 from reqplane.plugins.asking import BUILTIN, Loaded, load, load_builtin
 from reqplane.plugins.choosing import clash, found
 from reqplane.plugins.finding import check_unique, installed, source_of, transports_first
-from reqplane.plugins.kinds import Found, Kind
+from reqplane.plugins.kinds import KINDS, Found, Kind
 from reqplane.settings import Settings
 
 
@@ -22,6 +23,29 @@ def list_plugins(settings: Settings, *, entry_points: Iterable[EntryPoint] | Non
     attempts: list[Loaded | Found] = [_attempt(BUILTIN, load_builtin)]
     attempts += [_attempt_entry(entry, entries, settings) for entry in ordered]
     return [*_without_clashes(attempts, settings)]
+
+
+def offered(
+    wanted: str, *, entry_points: Iterable[EntryPoint] | None = None
+) -> Mapping[Kind, Mapping[str, type[Any]]]:
+    """Every class that an installed plugin offers, by kind and name, whatever the settings choose.
+
+    Broken plugins are left out, but for the one named `wanted`: PluginError says what is wrong with it.
+    """
+    entries = installed() if entry_points is None else tuple(entry_points)
+    classes: dict[Kind, dict[str, type[Any]]] = {kind: {} for kind in KINDS}
+    loaded = [load_builtin()]
+    for entry in sorted(entries, key=transports_first):
+        try:
+            check_unique(entry, entries)
+            loaded.append(load(entry))
+        except PluginError:
+            if entry.name == wanted:
+                raise
+    for plugin in loaded:
+        for kind, cls in plugin.answers:
+            classes[kind].setdefault(cls.name, cls)
+    return classes
 
 
 def _attempt(source: Found, loading: Callable[[], Loaded]) -> Loaded | Found:

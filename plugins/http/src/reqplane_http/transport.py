@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from reqplane.errors import FrameTooLarge
@@ -26,6 +27,7 @@ class HttpTransport(RequestTransport[Target]):
         headers=True, refusals=True, shared_address=True, notices_dead_worker=True, reconnects=True
     )
     settings: ClassVar[type[Any] | None] = HttpSettings
+    loopback: ClassVar[Mapping[str, str]] = {"DYN_HTTP_RPC_HOST": "127.0.0.1", "DYN_HTTP_RPC_PORT": "0"}
 
     def __init__(self, host: Host, settings: HttpSettings) -> None:
         self._host = host

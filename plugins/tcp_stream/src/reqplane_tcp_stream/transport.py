@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
 
 from reqplane.errors import WireError
 from reqplane.interfaces import HomeStream, Host, ResponseTransport
-from reqplane.model import ConnectionInfo, Control, Load
+from reqplane.model import ConnectionInfo, Control, Load, ResponseCapabilities
 from reqplane.settings import load
 from reqplane.sockets import first_free_socket, host_and_port, listening_socket
 from reqplane.wire.response import Handshake
@@ -38,7 +38,12 @@ class TcpStreamTransport(ResponseTransport):
     """
 
     name = "tcp_stream"
+    capabilities = ResponseCapabilities(shared_connection=True, credit=True, heartbeats=True, reports=True)
     settings = TcpStreamSettings
+    loopback: ClassVar[Mapping[str, str]] = {
+        "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
+        "DYN_TCP_RESPONSE_STREAM_PORT": "0",
+    }
 
     def __init__(self, host: Host, settings: TcpStreamSettings) -> None:
         self._host = host

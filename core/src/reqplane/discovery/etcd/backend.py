@@ -18,7 +18,7 @@ from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
 from reqplane.interfaces import Discovery, Host, Registration
-from reqplane.model import Change, Diagnosis, EndpointId
+from reqplane.model import Change, Diagnosis, DiscoveryCapabilities, EndpointId
 from reqplane.settings import load
 from reqplane.wire.records import encode_record, guide_key, parse_record
 
@@ -74,6 +74,7 @@ class EtcdDiscovery(Discovery):
     """All processes that have the same etcd see each other; all should have the same TTL."""
 
     name = "etcd"
+    capabilities = DiscoveryCapabilities(processes=True, leases=True, reconnects=True)
     settings = EtcdSettings
 
     def __init__(self, host: Host, settings: EtcdSettings) -> None:

@@ -1,0 +1,3 @@
+"""The suite's own modules are run by name, `--pyargs reqplane_conformance`, and by nothing else."""
+
+collect_ignore = ["src"]

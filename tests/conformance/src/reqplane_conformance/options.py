@@ -1,0 +1,82 @@
+"""The command line: which subject, under which strain, and where the report goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from reqplane.errors import ReqplaneError
+from reqplane.plugins import DISCOVERY, REQUEST_PLANE, RESPONSE, Kind, offered
+
+from reqplane_conformance.strain import KINDS, Strain
+
+_KINDS: Mapping[str, Kind] = {kind.what: kind for kind in (REQUEST_PLANE, RESPONSE, DISCOVERY)}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("reqplane conformance")
+    group.addoption("--transport", metavar="NAME", help="the request or response plane to try, by its name")
+    group.addoption("--discovery", metavar="NAME", help="the discovery backend to try, by its name")
+    group.addoption("--conformance-report", metavar="FILE", help="write the result as JSON")
+    group.addoption(
+        "--conformance-strain",
+        choices=KINDS,
+        default="none",
+        help="run under hard times: 50 ms of delay each way, or a machine that has too much to do",
+    )
+    group.addoption(
+        "--restart-peer",
+        metavar="COMMAND",
+        help="a shell command that restarts the server which the transport depends on",
+    )
+
+
+def strain_of(config: pytest.Config) -> Strain:
+    return Strain(str(config.getoption("--conformance-strain")))
+
+
+def wanted_kind(config: pytest.Config) -> str:
+    """Which suite the options ask for; UsageError if they ask for none, or for something unknown."""
+    transport, backend = config.getoption("--transport"), config.getoption("--discovery")
+    if transport and backend:
+        raise pytest.UsageError("wanted --transport or --discovery, got both: a run tries one subject")
+    if backend:
+        _find("--discovery", backend, (DISCOVERY,))
+        return DISCOVERY.what
+    if transport:
+        return _find("--transport", transport, (REQUEST_PLANE, RESPONSE))[0].what
+    raise pytest.UsageError(
+        "the conformance suite has nothing to try: add --transport NAME (`reqplane plugins` lists the "
+        "names), or --discovery NAME for a discovery backend"
+    )
+
+
+def subject_of(config: pytest.Config, kind: str) -> type[Any]:
+    """The class that --transport or --discovery names."""
+    option = "--discovery" if kind == DISCOVERY.what else "--transport"
+    name = config.getoption(option)
+    if not name:
+        raise pytest.UsageError(f"a conformance class without a subject needs {option} NAME")
+    return _find(option, name, (_KINDS[kind],))[1]
+
+
+def _find(option: str, name: str, kinds: tuple[Kind, ...]) -> tuple[Kind, type[Any]]:
+    try:
+        found = offered(name)
+    except ReqplaneError as error:
+        raise pytest.UsageError(f"{option} {name}: {error}") from error
+    classes = {kind: found[kind] for kind in _KINDS.values()}
+    for kind in kinds:
+        if name in classes[kind]:
+            return kind, classes[kind][name]
+    for kind in classes:
+        if name in classes[kind]:
+            other = "--discovery" if kind is DISCOVERY else "--transport"
+            raise pytest.UsageError(f"{option} {name}: {name!r} is a {kind.what}, so type {other} {name}")
+    there = sorted({found for kind in kinds for found in classes[kind]})
+    what = " or ".join(kind.what for kind in kinds)
+    raise pytest.UsageError(
+        f"{option} {name}: no installed plugin offers a {what} of that name (there are: {', '.join(there)}); "
+        f"install yours, and see `reqplane plugins`"
+    )

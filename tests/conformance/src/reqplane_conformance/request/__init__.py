@@ -1,0 +1,26 @@
+"""Request planes: what each must do, case by case."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from reqplane.interfaces import RequestTransport
+
+from reqplane_conformance.request.delivery import DeliveryCases
+from reqplane_conformance.request.failure import FailureCases
+from reqplane_conformance.request.headers import HeaderCases
+from reqplane_conformance.request.life import LifeCases
+from reqplane_conformance.request.refusals import RefusalCases
+
+
+class RequestTransportConformance(
+    LifeCases, FailureCases, RefusalCases, HeaderCases, DeliveryCases, suite=True
+):
+    """Tells whether a request transport is right.
+
+    Set `transport`, and `env` where it needs variables.  `clogged`, `vanished` and `restart_peer` say how
+    the other side is frozen, killed and brought back; the first two need no change where workers can be
+    processes of their own.
+    """
+
+    transport: ClassVar[type[RequestTransport[Any]] | None] = None

@@ -1,0 +1,128 @@
+"""What every case acts on: opened subjects, each on a host of its own, all closed afterwards."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
+
+import pytest
+from reqplane.host import RuntimeHost
+from reqplane.model import Limits, Load
+
+from reqplane_conformance.case import Case
+from reqplane_conformance.running import run_case
+from reqplane_conformance.strain import Strain
+from reqplane_conformance.verdict import Nonconformance, check
+
+
+class SuiteHost(RuntimeHost):
+    """The runtime's own host, which keeps the load reports."""
+
+    def __init__(self, env: Mapping[str, str], limits: Limits) -> None:
+        super().__init__(env, limits)
+        self.reports: list[tuple[int, Load]] = []
+
+    def reported(self, incarnation: int, load: Load) -> None:
+        self.reports.append((incarnation, load))
+
+
+class NotExercised(Exception):
+    """A case can't run here, for a reason that the table shows."""
+
+
+class Stage:
+    """Opens subjects and closes them."""
+
+    leftover_case: ClassVar[str] = ""
+    """The case that is about what is left over."""
+
+    def __init__(self, subject: type[Any], suite: Any, env: Mapping[str, str], strain: Strain) -> None:
+        self.subject, self.suite, self.strain = subject, suite, strain
+        loopback: Mapping[str, str] = getattr(subject, "loopback", {})
+        self.env = {**loopback, **os.environ, **env}
+        self.restart_command = ""
+        self._stack = AsyncExitStack()
+
+    @property
+    def patience(self) -> float:
+        """What time limits are multiplied by: 1 on a machine that has nothing else to do."""
+        return self.strain.patience
+
+    @property
+    def capabilities(self) -> Any:
+        return getattr(self.subject, "capabilities", None)
+
+    def run(self, case: Case, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a case, unless a capability that it needs is not claimed."""
+        __tracebackhide__ = True
+        missing = [name for name in case.needs if not getattr(self.capabilities, name, False)]
+        if missing:
+            pytest.skip(f"not claimed: {', '.join(missing)}")
+        try:
+            run_case(case, work, self)
+        except NotExercised as reason:
+            pytest.skip(f"not exercised: {reason}")
+
+    def not_exercised(self, reason: str) -> None:
+        """End the case without a verdict: the capability counts as claimed, but not shown."""
+        raise NotExercised(reason)
+
+    async def open(self, env: Mapping[str, str] | None = None, **limits: Any) -> tuple[Any, SuiteHost]:
+        """Open the subject as in a process of its own; `env` on top of what all have."""
+        host = SuiteHost({**self.env, **(env or {})}, Limits(**limits))
+        self._stack.push_async_callback(host.aclose)
+        opened = await self.subject.open(host)
+        self._stack.push_async_callback(self._close, opened, host)
+        return opened, host
+
+    async def _close(self, opened: Any, host: SuiteHost) -> None:
+        await opened.aclose()
+        check(
+            host.inflight.used == 0,
+            did=f"{host.inflight.used} bytes were still taken from Host.inflight after aclose",
+            wanted="all that was taken with Host.inflight.take is given back, however a request ends",
+            look="the path of a frame whose sender disappears, or whose accept raises",
+            blame=self.leftover_case,
+        )
+        timers = sum(map(len, host.timers._buckets.values()))
+        check(
+            timers == 0,
+            did=f"{timers} timers of Host.timers were still set after aclose",
+            wanted="every timer is cancelled or has fired by then",
+            look="what calls Host.timers.at, and the ends of what it guards",
+            blame=self.leftover_case,
+        )
+
+    def push(self, closing: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Await this when the case is over; the last one first."""
+        self._stack.push_async_callback(closing)
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def at_one_port(loopback: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which a subject listens at one certain port, each time that it is opened with them.
+
+    A variable of `loopback` whose name ends with PORT and whose value is 0, any free one, gets a number.
+    """
+    merged = {**loopback, **env}
+    return {
+        name: str(free_port())
+        for name, value in loopback.items()
+        if name.endswith("PORT") and merged[name] == value == "0"
+    }
+
+
+__all__ = ["NotExercised", "Nonconformance", "Stage", "SuiteHost", "at_one_port", "free_port"]

@@ -1,0 +1,73 @@
+"""What the three conformance classes have in common: their cases, and that nobody changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from reqplane_conformance.case import Case, is_case, name_case, test_case
+from reqplane_conformance.options import strain_of, subject_of
+from reqplane_conformance.stage import Stage
+
+
+class Conformance:
+    """A suite of cases.  A subclass names its subject; pytest runs the cases that it inherits."""
+
+    kind: ClassVar[str] = ""
+    """What its subjects are: "request plane", "response plane" or "discovery backend"."""
+    subject_name: ClassVar[str] = ""
+    """The attribute that a subclass sets."""
+    group: ClassVar[str] = ""
+    stage_class: ClassVar[type[Stage]] = Stage
+    cases: ClassVar[Mapping[str, Any]] = {}
+    """The suite's functions by their names, in the order of the table."""
+
+    env: Mapping[str, str] = {}
+    """Variables that the subject finds set, beside those of its `loopback`: where its server is, say."""
+
+    def __init_subclass__(cls, *, suite: bool = False, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if suite:
+            cls._take_in()
+        else:
+            cls.check_unchanged()
+
+    @classmethod
+    def _take_in(cls) -> None:
+        """Name the cases that stand in this class, behind those of its bases."""
+        taken: dict[str, Any] = {}
+        for base in cls.__bases__:
+            taken |= getattr(base, "cases", {})
+        for name, member in list(vars(cls).items()):
+            if is_case(member):
+                name_case(cls.group, name, member)
+                taken[name] = member
+        cls.cases = taken
+
+    @classmethod
+    def check_unchanged(cls) -> None:
+        """TypeError if a case is not the suite's own any more."""
+        changed = [
+            test_case(case).id for name, case in cls.cases.items() if getattr(cls, name, None) is not case
+        ]
+        if changed:
+            raise TypeError(
+                f"{cls.__qualname__} overrides or deletes {', '.join(changed)}: the cases of a conformance "
+                f"class can't be changed.  What your {cls.kind} does not promise, leave out of its "
+                f"`capabilities`; put tests of your own under other names"
+            )
+
+    @classmethod
+    def all_cases(cls) -> Iterator[Case]:
+        """In the order of the table."""
+        return map(test_case, cls.cases.values())
+
+    @pytest.fixture
+    def stage(self, request: pytest.FixtureRequest) -> Stage:
+        """What a case acts on."""
+        subject = getattr(self, self.subject_name, None) or subject_of(request.config, self.kind)
+        stage = self.stage_class(subject, self, self.env, strain_of(request.config))
+        stage.restart_command = request.config.getoption("--restart-peer") or ""
+        return stage

@@ -1,0 +1,7 @@
+"""What `pytest --pyargs reqplane_conformance --transport NAME` runs for a request plane."""
+
+from reqplane_conformance.request import RequestTransportConformance
+
+
+class TestRequestTransport(RequestTransportConformance):
+    """Of the plane that --transport names."""
