@@ -21,6 +21,7 @@ from reqplane_conformance.case import Case
 from reqplane_conformance.suite import Conformance
 
 PROPERTY = "reqplane_conformance"
+_CHOOSING = ("keyword", "markexpr", "deselect", "lf", "maxfail")
 _NAMES = ("reqplane", "reqplane-conformance")
 
 
@@ -52,6 +53,8 @@ def _source(subject: type[Any]) -> str:
 
 
 _BAD = ("failed", "error", "xfailed", "xpassed")
+_WORSE = ("not run", "skipped", "passed", *_BAD)
+"""Of several runs of a case the one that is last here counts."""
 
 
 @dataclass
@@ -72,14 +75,9 @@ class Outcome:
             outcome = "error"
         else:
             outcome = report.outcome
-        if (
-            outcome in _BAD
-            or self.outcome == "not run"
-            or (outcome == "passed" and self.outcome == "skipped")
-        ):
-            if self.outcome not in _BAD:
-                self.outcome, self.blame, self.message = outcome, blame, message
-                self.reason = _reason(report) if outcome == "skipped" else ""
+        if _WORSE.index(outcome) > _WORSE.index(self.outcome):
+            self.outcome, self.blame, self.message = outcome, blame, message
+            self.reason = _reason(report) if outcome == "skipped" else ""
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -172,9 +170,7 @@ class Results:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Cases that somebody left out fail the run, unless the command line chose among them."""
-        chosen = any(
-            session.config.getoption(name, None) for name in ("keyword", "markexpr", "deselect", "lf")
-        )
+        chosen = any(session.config.getoption(name, None) for name in _CHOOSING)
         chosen = chosen or any("::" in argument for argument in session.config.args)
         missing = any(
             result.outcome(case_id).outcome == "not run"

@@ -201,9 +201,7 @@ class RequestStage(Stage):
         """Run what --restart-peer says."""
         command = self.restart_command
         if not command:
-            self.not_exercised(
-                "nothing says how to restart the server: override restart_peer, or --restart-peer"
-            )
+            self.not_exercised("nothing says how to restart the server: see restart_peer and --restart-peer")
         process = await asyncio.create_subprocess_shell(command)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait(), 60)
