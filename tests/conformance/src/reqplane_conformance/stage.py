@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 from reqplane.host import RuntimeHost
 from reqplane.model import Limits, Load
 
-from reqplane_conformance.case import Case
+from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.verdict import Nonconformance, check
@@ -32,6 +32,10 @@ class SuiteHost(RuntimeHost):
 
 class NotExercised(Exception):
     """A case can't run here, for a reason that the table shows."""
+
+
+class DoesNotApply(Exception):
+    """A case has nothing to do with this subject, for a reason that the table shows."""
 
 
 class Stage:
@@ -66,10 +70,16 @@ class Stage:
             run_case(case, work, self)
         except NotExercised as reason:
             pytest.skip(f"not exercised: {reason}")
+        except DoesNotApply as reason:
+            pytest.skip(f"{DOES_NOT_APPLY}: {reason}")
 
-    def not_exercised(self, reason: str) -> None:
+    def not_exercised(self, reason: str) -> NoReturn:
         """End the case without a verdict: the capability counts as claimed, but not shown."""
         raise NotExercised(reason)
+
+    def does_not_apply(self, reason: str) -> NoReturn:
+        """End the case without a verdict: it is about something that such a subject does not have."""
+        raise DoesNotApply(reason)
 
     async def open(self, env: Mapping[str, str] | None = None, **limits: Any) -> tuple[Any, SuiteHost]:
         """Open the subject as in a process of its own; `env` on top of what all have."""
