@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Body = Callable[..., Coroutine[Any, Any, None]]
 
+DOES_NOT_APPLY = "does not apply"
+"""How the reason begins of a case that was skipped because its subject has no such thing as it is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -68,12 +71,11 @@ def is_case(member: object) -> bool:
 def name_case(group: str, name: str, test: Any) -> None:
     """Give a marked function its id, once the class that it stands in is known."""
     mark: _Mark = test.conformance_mark
+    case_id = f"{group}.{name.removeprefix('test_')}"
     sentence = " ".join((test.__doc__ or "").split())
     if not sentence.endswith("."):
-        raise TypeError(f"{group}.{name} needs one sentence as its docstring")
-    test.conformance_case = Case(
-        f"{group}.{name.removeprefix('test_')}", sentence, mark.needs, mark.within, mark.priority
-    )
+        raise TypeError(f"{case_id} needs one sentence as its docstring")
+    test.conformance_case = Case(case_id, sentence, mark.needs, mark.within, mark.priority)
 
 
 def test_case(test: Any) -> Case:
