@@ -112,7 +112,9 @@ class OutsideWorker:
 
     async def do(self, what: str, **how: Any) -> None:
         """Let it do something, and wait until that is done: "refuse" (code, text), "takes" (seconds),
-        "drain", "close"."""
+        "drain", "close", or "dies": in the accept of the frame number `count` from now, before that has
+        returned; with `drains`, once it has returned and the listener is drained.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what, **how}).encode() + b"\n")
         self._process.stdin.flush()
@@ -125,6 +127,10 @@ class OutsideWorker:
     @property
     def frames(self) -> list[bytes]:
         return [got.frame for got in self.got]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         """As a machine that loses its power; its sockets are closed when this returns."""
