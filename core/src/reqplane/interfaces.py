@@ -422,6 +422,9 @@ class Discovery(ABC):
     """The value of DYN_DISCOVERY_BACKEND that chooses it."""
     capabilities: ClassVar[DiscoveryCapabilities] = DiscoveryCapabilities()
     settings: ClassVar[type[Any] | None] = None
+    loopback: ClassVar[Mapping[str, str]] = {}
+    """Variables by which it disturbs nobody, and has short leases: for trials.  {folder} in a value is
+    where an empty folder's path goes."""
     where: str = ""
     """What messages call the place, such as "the folder /tmp/x"; "" if there is no better word."""
 

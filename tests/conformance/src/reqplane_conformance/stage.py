@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, ClassVar, NoReturn
 
 import pytest
@@ -47,7 +48,7 @@ class Stage:
         self.subject, self.suite, self.strain = subject, suite, strain
         loopback: Mapping[str, str] = getattr(subject, "loopback", {})
         self.env = {**loopback, **os.environ, **env}
-        self.restart_command = ""
+        self.restart_command = self.put_command = ""
         self._stack = AsyncExitStack()
 
     @property
@@ -105,6 +106,15 @@ class Stage:
             look="what calls Host.timers.at, and the ends of what it guards",
             blame=self.leftover_case,
         )
+
+    async def restart_by_command(self) -> None:
+        """Run what --restart-peer says."""
+        command = self.restart_command
+        if not command:
+            self.not_exercised("nothing says how to restart the server: see restart_peer and --restart-peer")
+        process = await asyncio.create_subprocess_shell(command)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), 60)
 
     def push(self, closing: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Await this when the case is over; the last one first."""

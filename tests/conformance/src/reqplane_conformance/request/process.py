@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
-import importlib.util
-import json
 import os
 import signal
 import sys
@@ -17,25 +14,11 @@ from reqplane.errors import refusal
 from reqplane.interfaces import Delivery, Listener
 from reqplane.model import EndpointId, Limits, Served
 
+from reqplane_conformance.inside import find_class, follow, say
 from reqplane_conformance.request.stage import bytes_of
 from reqplane_conformance.stage import SuiteHost
 
 ENDPOINT = EndpointId("conformance", "outside", "generate")
-
-
-def find_class(module: str, file: str, name: str) -> Any:
-    """By its module's name, or else by its file."""
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError:
-        spec = importlib.util.spec_from_file_location(module, file)
-        if spec is None or spec.loader is None:
-            raise
-        found = sys.modules[module] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 class Process:
@@ -48,10 +31,6 @@ class Process:
         self._drains = False
         self._listener: Listener
         self._leaving: asyncio.Task[None]
-        self._over = asyncio.Event()
-
-    def _say(self, what: str, **more: Any) -> None:
-        print(json.dumps({"what": what, **more}), flush=True)
 
     def _accept(self, delivery: Delivery) -> None:
         if self._takes:
@@ -60,7 +39,7 @@ class Process:
             raise refusal(*self._refuse)
         at = time.monotonic()
         frame = base64.b64encode(bytes_of(delivery.frame)).decode()
-        self._say("got", frame=frame, headers=dict(delivery.headers), at=at)
+        say("got", frame=frame, headers=dict(delivery.headers), at=at)
         self._accepts += 1
         if self._accepts == self._last and self._drains:
             self._leaving = asyncio.get_running_loop().create_task(self._drain_and_die())
@@ -80,13 +59,8 @@ class Process:
         transport = await subject.open(host)
         served = Served(ENDPOINT, host.incarnation, 0, "127.0.0.1:9")
         self._listener = await transport.listen(served, self._accept)
-        self._say("listens", record=self._listener.record(0), incarnation=host.incarnation)
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            await self._do(**json.loads(line))
-            self._say("done")
+        say("listens", record=self._listener.record(0), incarnation=host.incarnation)
+        await follow(self._do)
         await self._listener.close()
         await transport.aclose()
         await host.aclose()
