@@ -22,10 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reqplane_conformance.request import RequestTransportConformance
+    from reqplane_conformance.response import ResponseTransportConformance
 
-__all__ = ["RequestTransportConformance"]
+__all__ = ["RequestTransportConformance", "ResponseTransportConformance"]
 
-_PLACES = {"RequestTransportConformance": "reqplane_conformance.request"}
+_PLACES = {
+    "RequestTransportConformance": "reqplane_conformance.request",
+    "ResponseTransportConformance": "reqplane_conformance.response",
+}
 
 
 def __getattr__(name: str) -> Any:
