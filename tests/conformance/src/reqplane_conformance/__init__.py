@@ -21,11 +21,15 @@ or, where it needs a server or some variables, in its own tests:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reqplane_conformance.discovery import DiscoveryConformance
     from reqplane_conformance.request import RequestTransportConformance
 
-__all__ = ["RequestTransportConformance"]
+__all__ = ["DiscoveryConformance", "RequestTransportConformance"]
 
-_PLACES = {"RequestTransportConformance": "reqplane_conformance.request"}
+_PLACES = {
+    "RequestTransportConformance": "reqplane_conformance.request",
+    "DiscoveryConformance": "reqplane_conformance.discovery",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -48,7 +48,7 @@ class Stage:
         self.subject, self.suite, self.strain = subject, suite, strain
         loopback: Mapping[str, str] = getattr(subject, "loopback", {})
         self.env = {**loopback, **os.environ, **env}
-        self.restart_command = ""
+        self.restart_command = self.put_command = ""
         self._stack = AsyncExitStack()
 
     @property
