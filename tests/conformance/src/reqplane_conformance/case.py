@@ -71,12 +71,11 @@ def is_case(member: object) -> bool:
 def name_case(group: str, name: str, test: Any) -> None:
     """Give a marked function its id, once the class that it stands in is known."""
     mark: _Mark = test.conformance_mark
+    case_id = f"{group}.{name.removeprefix('test_')}"
     sentence = " ".join((test.__doc__ or "").split())
     if not sentence.endswith("."):
-        raise TypeError(f"{group}.{name} needs one sentence as its docstring")
-    test.conformance_case = Case(
-        f"{group}.{name.removeprefix('test_')}", sentence, mark.needs, mark.within, mark.priority
-    )
+        raise TypeError(f"{case_id} needs one sentence as its docstring")
+    test.conformance_case = Case(case_id, sentence, mark.needs, mark.within, mark.priority)
 
 
 def test_case(test: Any) -> Case:
