@@ -58,6 +58,32 @@ def test_of_several_failures_the_one_that_explains_the_others_is_told_first(tmp_
     assert "\ntoy.b" not in summary
 
 
+MISSING = 'NotImplementedError("sing() in toy.py: open the mouth")'
+LOG = 'logging.getLogger("reqplane")'
+SILENT = 'fail("it was silent", "a song")'
+NOT_WRITTEN = {
+    "raised": f"raise {MISSING}",
+    "behind another": f"try: raise {MISSING}\nexcept Exception as error: raise OSError() from error",
+    "a value of what is logged": f'{LOG}.warning("ended: %r", {MISSING})\n{SILENT}',
+    "logged with its traceback": f"try: raise {MISSING}\nexcept Exception: {LOG}.exception('it failed')\n{SILENT}",
+}
+
+
+@pytest.mark.parametrize("how", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_what_is_not_written_yet_is_told_first(tmp_path: Path, how: str):
+    cases = one_case('fail("x", "y")', "@case(priority=1)") + one_case(how).replace("test_one", "test_two")
+    run = toy_run(tmp_path, cases)
+    assert run.status == 1
+    summary = run.printed.partition("= conformance:")[2]
+    assert "begin here: not written yet  (found by toy.two)" in summary
+    assert "it raised NotImplementedError: sing() in toy.py: open the mouth" in summary
+
+
+def test_what_is_not_written_and_not_missed_is_not_told(tmp_path: Path):
+    body = f'{LOG}.warning("ended: %r", {MISSING})'
+    assert toy_run(tmp_path, one_case(body)).status == 0
+
+
 # ── what is left over, and what never ends ──────────────────────────────────────────────────────────
 
 
