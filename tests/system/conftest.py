@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from installing import FOLDERS, build_wheels, foreign_requirements, pip
 from pages import Page
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,17 +45,19 @@ class Processes:
         self._started.append(process)
         return process
 
-    def run(self, script: str, env: Mapping[str, str], cwd: Path) -> tuple[int, str]:
+    def run(
+        self, script: str, env: Mapping[str, str], cwd: Path, *, patience: float = PATIENCE
+    ) -> tuple[int, str]:
         """Run a shell script to its end: exit status, and what it printed on both outputs."""
         process = self.start(script, env, cwd)
-        return self.wait(process)
+        return self.wait(process, patience)
 
-    def wait(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+    def wait(self, process: subprocess.Popen[str], patience: float = PATIENCE) -> tuple[int, str]:
         """Its exit status and what it printed."""
         try:
-            status = process.wait(PATIENCE)
+            status = process.wait(patience)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"{process.args} did not end within {PATIENCE} s:\n{self.output(process)}")
+            pytest.fail(f"{process.args} did not end within {patience} s:\n{self.output(process)}")
         return status, self.output(process)
 
     def stop(self, process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -115,3 +118,24 @@ def loopback(bare: dict[str, str]) -> dict[str, str]:
         "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
         "DYN_TCP_RESPONSE_STREAM_PORT": "0",
     }
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Our wheels, by package."""
+    folder = tmp_path_factory.mktemp("wheels")
+    build_wheels([ROOT / source for source in FOLDERS.values()], folder)
+    return {package: next(folder.glob(f"{package}-*.whl")) for package in FOLDERS}
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels of others, fetched once.  After that pip looks at no index: what lacks then is a defect."""
+    folder = tmp_path_factory.mktemp("foreign")
+    fetched = pip(
+        *("wheel", "--quiet", "--wheel-dir", folder, "--retries", "1", "--timeout", "20"),
+        *("--constraint", ROOT / "constraints.txt", *foreign_requirements()),
+    )
+    if fetched.returncode != 0:
+        pytest.skip(f"pip can't fetch the dependencies, so nothing can be installed: {fetched.stderr[-300:]}")
+    return folder

@@ -25,6 +25,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("plugins/*/README.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
+    ROOT / "tests" / "conformance" / "README.md",
 ]
 SETTINGS = (
     Settings,

@@ -4,119 +4,35 @@ from __future__ import annotations
 
 import configparser
 import re
-import subprocess
-import sys
-import tomllib
-import venv
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from installing import FOLDERS, ROOT, Environment, environment, project
 
-ROOT = Path(__file__).parent.parent.parent
-FOLDERS = {
-    "reqplane": "core",
-    "reqplane_tcp_stream": "plugins/tcp_stream",
-    "reqplane_http": "plugins/http",
-    "reqplane_nats": "plugins/nats",
-}
 ENTRY_POINTS = {
     "reqplane": {"console_scripts": {"reqplane": "reqplane_command:main"}},
     "reqplane_tcp_stream": {"reqplane.transports": {"tcp_stream": "reqplane_tcp_stream.plugin"}},
     "reqplane_http": {"reqplane.transports": {"http": "reqplane_http.plugin"}},
     "reqplane_nats": {"reqplane.transports": {"nats": "reqplane_nats.plugin"}},
+    "reqplane_conformance": {"pytest11": {"reqplane_conformance": "reqplane_conformance.plugin"}},
 }
 PLANES = {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
-def project(package: str) -> dict[str, Any]:
-    return tomllib.loads((ROOT / FOLDERS[package] / "pyproject.toml").read_text())["project"]
-
-
-def foreign_requirements() -> list[str]:
-    """What our distributions need from others."""
-    lines = {line for package in FOLDERS for line in project(package)["dependencies"]}
-    return sorted(line for line in lines if not line.startswith("reqplane"))
-
-
-def pip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-# ── the fixtures: wheels, those of others, and two environments ─────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Our wheels, built as `make wheels` does, by package."""
-    folder = tmp_path_factory.mktemp("wheels")
-    builds = [
-        subprocess.Popen(
-            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT / source],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for source in FOLDERS.values()
-    ]
-    printed = [build.communicate()[0] for build in builds]
-    for build, text in zip(builds, printed, strict=True):
-        assert build.returncode == 0, text
-    return {package: next(folder.glob(f"{package}-*.whl")) for package in FOLDERS}
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of others, fetched once.  After that pip looks at no index: what lacks then is a defect."""
-    folder = tmp_path_factory.mktemp("foreign")
-    fetched = pip(
-        *("download", "--quiet", "--dest", folder, "--retries", "1", "--timeout", "20"),
-        *("--constraint", ROOT / "constraints.txt", *foreign_requirements()),
-    )
-    if fetched.returncode != 0:
-        pytest.skip(f"pip can't fetch the dependencies, so nothing can be installed: {fetched.stderr[-300:]}")
-    return folder
-
-
-@dataclass(frozen=True)
-class Environment:
-    """An environment with nothing in it but what was installed."""
-
-    folder: Path
-    sources: tuple[Path, ...]
-
-    def install(self, *names: str) -> None:
-        found = [f"--find-links={source}" for source in self.sources]
-        done = pip("--python", self.folder, "install", "--quiet", "--no-index", *found, *names)
-        assert done.returncode == 0, done.stderr
-
-    def variables(self, bare: Mapping[str, str]) -> dict[str, str]:
-        """A shell in which this environment is active."""
-        return {**bare, "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin"}
-
-
-def environment(folder: Path, wheels: dict[str, Path], foreign: Path, *names: str) -> Environment:
-    venv.create(folder, with_pip=False, symlinks=True)
-    made = Environment(folder, (wheels["reqplane"].parent, foreign))
-    made.install(*names)
-    return made
-
-
 @pytest.fixture(scope="module")
 def core(wheels: dict[str, Path], foreign: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The core alone."""
-    return environment(tmp_path_factory.mktemp("core"), wheels, foreign, "reqplane")
+    return environment(tmp_path_factory.mktemp("core"), [wheels["reqplane"].parent, foreign], "reqplane")
 
 
 @pytest.fixture(scope="module")
 def whole(wheels: dict[str, Path], foreign: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """What the README says to install: the http plane brings the response plane along."""
-    return environment(tmp_path_factory.mktemp("whole"), wheels, foreign, "reqplane", "reqplane-http")
+    sources = [wheels["reqplane"].parent, foreign]
+    return environment(tmp_path_factory.mktemp("whole"), sources, "reqplane", "reqplane-http")
 
 
 # ── what is in them ─────────────────────────────────────────────────────────────────────────────────

@@ -157,12 +157,15 @@ class DiscoveryCapabilities:
     `processes`: processes see each other by it, not only the runtimes of one event loop.
     `leases`: the record of a worker that vanished without a word goes after a while.
     `reconnects`: works again by itself when its server is back.
+    `foreign`: tells also of records that others have put there, under a key of either layout
+    (`reqplane.wire.records`), and leaves out what is no record.
     """
 
     registers: bool = True
     processes: bool = False
     leases: bool = False
     reconnects: bool = False
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

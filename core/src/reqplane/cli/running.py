@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import reqplane
-from reqplane.settings import environment
+from reqplane.errors import ReqplaneError
+from reqplane.plugins import RESPONSE_PLANE, load_plugins
+from reqplane.settings import Settings, collect, environment
 
 T = TypeVar("T")
-
-_LOCAL = {
-    "DYN_HTTP_RPC_HOST": "127.0.0.1",
-    "DYN_HTTP_RPC_PORT": "0",
-    "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
-}
-"""On this machine only, on free ports, so that any number of these fit beside each other."""
 
 
 class CannotGoOn(Exception):
@@ -36,14 +31,28 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 def chosen_or_local() -> dict[str, str]:
     """Variables for a system that a command starts: what is set stays, what is not stays on this machine."""
     env = environment()
-    chosen = {name: value for name, value in _LOCAL.items() if not env.get(name)}
+    chosen: dict[str, str] = {}
     if not env.get("DYN_REQUEST_PLANE") and not env.get("DYN_DISCOVERY_BACKEND"):
-        chosen |= {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
+        chosen = {"DYN_REQUEST_PLANE": "http", "DYN_DISCOVERY_BACKEND": "file"}
         print(
             "Neither DYN_REQUEST_PLANE nor DYN_DISCOVERY_BACKEND is set: using http and file.",
             file=sys.stderr,
         )
+    for variables in _loopbacks(env | chosen):
+        chosen |= {name: value for name, value in variables.items() if not env.get(name)}
     return chosen
+
+
+def _loopbacks(env: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """What keeps the chosen transports on this machine, on free ports, so that any number fit beside each
+    other."""
+    (settings,), _ = collect([Settings], env)
+    try:
+        plugins = load_plugins(settings, env)
+    except ReqplaneError:
+        return []  # `connect` says what is wrong
+    planes = [plugins.request_transports[name].loopback for name in settings.planes]
+    return [*planes, plugins.response_transports[RESPONSE_PLANE].loopback]
 
 
 def leave_at_eof(runtime: reqplane.DistributedRuntime) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from reqplane.discovery.scan import Scan
 from reqplane.discovery.slots import Folder, Slot, reserve
@@ -72,8 +72,9 @@ class FileDiscovery(Discovery):
     """All processes that have the same folder see each other; all should have the same TTL."""
 
     name = "file"
-    capabilities = DiscoveryCapabilities(processes=True, leases=True)
+    capabilities = DiscoveryCapabilities(processes=True, leases=True, foreign=True)
     settings = FileSettings
+    loopback: ClassVar[Mapping[str, str]] = {"DYN_FILE_KV": "{folder}", "DYN_FILE_TTL": "3"}
 
     def __init__(self, host: Host, settings: FileSettings) -> None:
         self._loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from reqplane.discovery.entries import EXAMPLE, StaticSettings
 from reqplane.discovery.watches import Watch
@@ -48,6 +48,9 @@ class StaticDiscovery(Discovery):
     name = "static"
     capabilities = DiscoveryCapabilities(registers=False)
     settings = StaticSettings
+    loopback: ClassVar[Mapping[str, str]] = {
+        "DYN_STATIC_INSTANCES": "conformance.backend.generate=http://127.0.0.1:9"
+    }
     where = "the list DYN_STATIC_INSTANCES"
 
     def __init__(self, host: Host, settings: StaticSettings, codec: str) -> None:

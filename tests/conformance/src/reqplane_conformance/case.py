@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Body = Callable[..., Coroutine[Any, Any, None]]
 
+DOES_NOT_APPLY = "does not apply"
+"""How the reason begins of a case that was skipped because its subject has no such thing as it is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

@@ -30,6 +30,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="COMMAND",
         help="a shell command that restarts the server which the transport depends on",
     )
+    group.addoption(
+        "--put-record",
+        metavar="COMMAND",
+        help="a shell command that writes $VALUE under $KEY into the discovery backend's store; where VALUE "
+        "is empty it deletes the key",
+    )
 
 
 def strain_of(config: pytest.Config) -> Strain:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from reqplane_conformance.case import Case
+from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.suite import Conformance
 from reqplane_conformance.verdict import UNWRITTEN
 
@@ -68,6 +68,12 @@ class Outcome:
     blame: str = ""
     message: str = ""
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be shown."""
+        aside = self.outcome == "skipped" and self.reason.startswith(DOES_NOT_APPLY)
+        return aside or self.outcome == "passed"
+
     def add(self, report: pytest.TestReport, blame: str, message: str) -> None:
         self.seconds += report.duration
         if hasattr(report, "wasxfail"):  # a mark that makes failing right, or being right a failure
@@ -112,9 +118,7 @@ class Result:
     def lacking(self) -> list[str]:
         """The cases that apply and did not pass."""
         return [
-            case["id"]
-            for case in self.every
-            if self.applies(case) and self.outcome(case["id"]).outcome != "passed"
+            case["id"] for case in self.every if self.applies(case) and not self.outcome(case["id"]).settled
         ]
 
     @property

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
-from typing import Any, ClassVar
+from contextlib import AsyncExitStack, suppress
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 from reqplane.host import RuntimeHost
 from reqplane.model import Limits, Load
 
-from reqplane_conformance.case import Case
+from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.unwritten import noticing_unwritten
@@ -34,6 +35,10 @@ class NotExercised(Exception):
     """A case can't run here, for a reason that the table shows."""
 
 
+class DoesNotApply(Exception):
+    """A case has nothing to do with this subject, for a reason that the table shows."""
+
+
 class Stage:
     """Opens subjects and closes them."""
 
@@ -44,7 +49,7 @@ class Stage:
         self.subject, self.suite, self.strain = subject, suite, strain
         loopback: Mapping[str, str] = getattr(subject, "loopback", {})
         self.env = {**loopback, **os.environ, **env}
-        self.restart_command = ""
+        self.restart_command = self.put_command = ""
         self._stack = AsyncExitStack()
 
     @property
@@ -67,10 +72,16 @@ class Stage:
                 run_case(case, work, self)
         except NotExercised as reason:
             pytest.skip(f"not exercised: {reason}")
+        except DoesNotApply as reason:
+            pytest.skip(f"{DOES_NOT_APPLY}: {reason}")
 
-    def not_exercised(self, reason: str) -> None:
+    def not_exercised(self, reason: str) -> NoReturn:
         """End the case without a verdict: the capability counts as claimed, but not shown."""
         raise NotExercised(reason)
+
+    def does_not_apply(self, reason: str) -> NoReturn:
+        """End the case without a verdict: it is about something that such a subject does not have."""
+        raise DoesNotApply(reason)
 
     async def open(self, env: Mapping[str, str] | None = None, **limits: Any) -> tuple[Any, SuiteHost]:
         """Open the subject as in a process of its own; `env` on top of what all have."""
@@ -97,6 +108,15 @@ class Stage:
             look="what calls Host.timers.at, and the ends of what it guards",
             blame=self.leftover_case,
         )
+
+    async def restart_by_command(self) -> None:
+        """Run what --restart-peer says."""
+        command = self.restart_command
+        if not command:
+            self.not_exercised("nothing says how to restart the server: see restart_peer and --restart-peer")
+        process = await asyncio.create_subprocess_shell(command)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), 60)
 
     def push(self, closing: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Await this when the case is over; the last one first."""

@@ -70,4 +70,5 @@ class Conformance:
         subject = getattr(self, self.subject_name, None) or subject_of(request.config, self.kind)
         stage = self.stage_class(subject, self, self.env, strain_of(request.config))
         stage.restart_command = request.config.getoption("--restart-peer") or ""
+        stage.put_command = request.config.getoption("--put-record") or ""
         return stage

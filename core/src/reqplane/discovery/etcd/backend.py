@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from reqplane.discovery.etcd.client import CALL_LIMIT, FIRST_LIMIT, EtcdClient
 from reqplane.discovery.etcd.jobs import Job
@@ -74,8 +74,9 @@ class EtcdDiscovery(Discovery):
     """All processes that have the same etcd see each other; all should have the same TTL."""
 
     name = "etcd"
-    capabilities = DiscoveryCapabilities(processes=True, leases=True, reconnects=True)
+    capabilities = DiscoveryCapabilities(processes=True, leases=True, reconnects=True, foreign=True)
     settings = EtcdSettings
+    loopback: ClassVar[Mapping[str, str]] = {"ETCD_LEASE_TTL": "3"}
 
     def __init__(self, host: Host, settings: EtcdSettings) -> None:
         self._loop = asyncio.get_running_loop()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
-import importlib.util
-import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -16,25 +14,11 @@ from reqplane.errors import refusal
 from reqplane.interfaces import Delivery, Listener
 from reqplane.model import EndpointId, Limits, Served
 
+from reqplane_conformance.inside import find_class, follow, say
 from reqplane_conformance.request.stage import bytes_of
 from reqplane_conformance.stage import SuiteHost
 
 ENDPOINT = EndpointId("conformance", "outside", "generate")
-
-
-def find_class(module: str, file: str, name: str) -> Any:
-    """By its module's name, or else by its file."""
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError:
-        spec = importlib.util.spec_from_file_location(module, file)
-        if spec is None or spec.loader is None:
-            raise
-        found = sys.modules[module] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 class Process:
@@ -43,11 +27,10 @@ class Process:
     def __init__(self) -> None:
         self._refuse: tuple[str, str] | None = None
         self._takes = 0.0
+        self._accepts = self._last = 0
+        self._drains = False
         self._listener: Listener
-        self._over = asyncio.Event()
-
-    def _say(self, what: str, **more: Any) -> None:
-        print(json.dumps({"what": what, **more}), flush=True)
+        self._leaving: asyncio.Task[None]
 
     def _accept(self, delivery: Delivery) -> None:
         if self._takes:
@@ -56,29 +39,39 @@ class Process:
             raise refusal(*self._refuse)
         at = time.monotonic()
         frame = base64.b64encode(bytes_of(delivery.frame)).decode()
-        self._say("got", frame=frame, headers=dict(delivery.headers), at=at)
+        say("got", frame=frame, headers=dict(delivery.headers), at=at)
+        self._accepts += 1
+        if self._accepts == self._last and self._drains:
+            self._leaving = asyncio.get_running_loop().create_task(self._drain_and_die())
+        elif self._accepts == self._last:
+            self._die()
+
+    async def _drain_and_die(self) -> None:
+        await self._listener.drain()
+        self._die()
+
+    def _die(self) -> None:
+        """At once, as by `kill -9`."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     async def run(self, subject: Any) -> None:
         host = SuiteHost(os.environ, Limits())
         transport = await subject.open(host)
         served = Served(ENDPOINT, host.incarnation, 0, "127.0.0.1:9")
         self._listener = await transport.listen(served, self._accept)
-        self._say("listens", record=self._listener.record(0), incarnation=host.incarnation)
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            await self._do(**json.loads(line))
-            self._say("done")
+        say("listens", record=self._listener.record(0), incarnation=host.incarnation)
+        await follow(self._do)
         await self._listener.close()
         await transport.aclose()
         await host.aclose()
 
-    async def _do(self, do: str, code: str = "", text: str = "", seconds: float = 0.0) -> None:
+    async def _do(self, do: str, **how: Any) -> None:
         if do == "refuse":
-            self._refuse = (code, text) if code else None
+            self._refuse = (how["code"], how.get("text", "")) if how.get("code") else None
         elif do == "takes":
-            self._takes = seconds
+            self._takes = how["seconds"]
+        elif do == "dies":
+            self._last, self._drains = self._accepts + how["count"], how.get("drains", False)
         elif do == "drain":
             await self._listener.drain()
         elif do == "close":

@@ -11,7 +11,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,10 +57,13 @@ class Worker:
     """Called with each frame that is accepted."""
     takes: float = 0.0
     """Seconds that accept blocks."""
+    offered: int = 0
+    """How often accept was called."""
     listener: Listener = field(init=False)
 
     def accept(self, delivery: Delivery) -> None:
         """As the core's: looks at the frame, schedules the handler, returns."""
+        self.offered += 1
         if self.takes:
             time.sleep(self.takes)
         if self.refuse is not None:
@@ -196,15 +198,6 @@ class RequestStage(Stage):
     def one_port(self) -> dict[str, str]:
         """Variables for a worker that comes back at the address where it was; {} where there is no port."""
         return at_one_port(getattr(self.subject, "loopback", {}), self.env)
-
-    async def restart_by_command(self) -> None:
-        """Run what --restart-peer says."""
-        command = self.restart_command
-        if not command:
-            self.not_exercised("nothing says how to restart the server: see restart_peer and --restart-peer")
-        process = await asyncio.create_subprocess_shell(command)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), 60)
 
     async def until(self, condition: Callable[[], object], what: str, within: float = 5.0) -> None:
         """Wait until it holds; Nonconformance that says `what` did not come."""
