@@ -65,7 +65,7 @@ NOT_WRITTEN = {
     "raised": f"raise {MISSING}",
     "behind another": f"try: raise {MISSING}\nexcept Exception as error: raise OSError() from error",
     "a value of what is logged": f'{LOG}.warning("ended: %r", {MISSING})\n{SILENT}',
-    "logged with its traceback": f"try: raise {MISSING}\nexcept Exception: {LOG}.exception('it failed')\n{SILENT}",
+    "logged with its traceback": f"try: raise {MISSING}\nexcept Exception: {LOG}.exception('')\n{SILENT}",
 }
 
 
