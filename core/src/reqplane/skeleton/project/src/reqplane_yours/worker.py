@@ -81,7 +81,7 @@ class YoursListener(Listener):
         self._server, self._endpoint = server, endpoint
 
     def record(self, instance_id: int) -> Mapping[str, Any]:
-        return {"yours": {"address": self._server.address, "endpoint": self._endpoint}}
+        return {"yours": f"{self._server.address}/{self._endpoint}"}
 
     async def drain(self) -> None:
         """A frame is accepted and its ack is written in one step: nothing to wait for."""
