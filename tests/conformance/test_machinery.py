@@ -131,6 +131,14 @@ def test_what_blocks_the_loop_is_ended(tmp_path: Path):
     assert "it kept the event loop busy" in run.printed
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_the_first_thing_to_do_is_the_last_that_is_printed(tmp_path: Path, others: bool):
+    """pytest's own list of failures follows only where others failed too."""
+    more = "\ndef test_else(): assert False\n" if others else ""
+    run = toy_run(tmp_path, one_case('fail("it sang", "silence")'), more=more)
+    assert ("short test summary" in run.printed) == others
+
+
 # ── capabilities ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -206,6 +206,13 @@ class Results:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for result in self.results.values():
             _print(terminalreporter, result)
+        if self.results and all(map(_is_told, terminalreporter.stats.get("failed", []))):
+            terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+
+
+def _is_told(report: pytest.TestReport) -> bool:
+    """Whether our table has it, so that pytest's list of failures has nothing to add."""
+    return PROPERTY in dict(report.user_properties)
 
 
 def _print(terminal: pytest.TerminalReporter, result: Result) -> None:
