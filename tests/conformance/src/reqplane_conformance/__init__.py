@@ -14,7 +14,8 @@ or, where it needs a server or some variables, in its own tests:
     suite       what all classes share    stage       what a case acts on
     running     one case, guarded         leftovers   tasks, sockets, threads
     plugin      pytest's hooks            options     the command line      report    table, level, JSON
-    strain      hard times                memory      reference transports, doubles for unit tests
+    strain      hard times                unwritten   what is missing, told first
+    memory      reference transports, doubles for unit tests
     request     its cases                 response    its cases             discovery  its cases
 """
 
