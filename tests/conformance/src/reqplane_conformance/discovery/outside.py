@@ -19,7 +19,7 @@ from typing import Any, Self
 from reqplane.model import EndpointId
 
 from reqplane_conformance.discovery.stage import DiscoveryStage
-from reqplane_conformance.request.outside import import_path
+from reqplane_conformance.outside import import_path
 from reqplane_conformance.verdict import Nonconformance
 
 _START = 20.0
