@@ -144,11 +144,10 @@ class Link(Owner):
         """Close the connection and look for no other; idempotent."""
         self.closed = True
         self._ready.set()  # nobody waits any more
-        if self._keeper is not None:
-            while not self._keeper.done():  # nats-py swallows a cancel here and there
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper], timeout=_PAUSE)
-            self._keeper = None
+        keeper = self._keeper
+        while keeper is not None and not keeper.done():  # nats-py swallows a cancel here and there
+            keeper.cancel()
+            await asyncio.wait([keeper], timeout=_PAUSE)
         await self._hang_up()
         self.problem = "the transport is closed"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -26,7 +27,10 @@ class Process:
     def __init__(self) -> None:
         self._refuse: tuple[str, str] | None = None
         self._takes = 0.0
+        self._accepts = self._last = 0
+        self._drains = False
         self._listener: Listener
+        self._leaving: asyncio.Task[None]
 
     def _accept(self, delivery: Delivery) -> None:
         if self._takes:
@@ -36,6 +40,19 @@ class Process:
         at = time.monotonic()
         frame = base64.b64encode(bytes_of(delivery.frame)).decode()
         say("got", frame=frame, headers=dict(delivery.headers), at=at)
+        self._accepts += 1
+        if self._accepts == self._last and self._drains:
+            self._leaving = asyncio.get_running_loop().create_task(self._drain_and_die())
+        elif self._accepts == self._last:
+            self._die()
+
+    async def _drain_and_die(self) -> None:
+        await self._listener.drain()
+        self._die()
+
+    def _die(self) -> None:
+        """At once, as by `kill -9`."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     async def run(self, subject: Any) -> None:
         host = SuiteHost(os.environ, Limits())
@@ -48,11 +65,13 @@ class Process:
         await transport.aclose()
         await host.aclose()
 
-    async def _do(self, do: str, code: str = "", text: str = "", seconds: float = 0.0) -> None:
+    async def _do(self, do: str, **how: Any) -> None:
         if do == "refuse":
-            self._refuse = (code, text) if code else None
+            self._refuse = (how["code"], how.get("text", "")) if how.get("code") else None
         elif do == "takes":
-            self._takes = seconds
+            self._takes = how["seconds"]
+        elif do == "dies":
+            self._last, self._drains = self._accepts + how["count"], how.get("drains", False)
         elif do == "drain":
             await self._listener.drain()
         elif do == "close":

@@ -57,10 +57,13 @@ class Worker:
     """Called with each frame that is accepted."""
     takes: float = 0.0
     """Seconds that accept blocks."""
+    offered: int = 0
+    """How often accept was called."""
     listener: Listener = field(init=False)
 
     def accept(self, delivery: Delivery) -> None:
         """As the core's: looks at the frame, schedules the handler, returns."""
+        self.offered += 1
         if self.takes:
             time.sleep(self.takes)
         if self.refuse is not None:
