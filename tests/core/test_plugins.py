@@ -445,6 +445,20 @@ def test_an_observer_is_an_observer(site: Site):
         site.load().observers({})
 
 
+def test_an_observer_complains_of_its_settings(site: Site):
+    code = """
+    from reqplane.hookspecs import hookimpl
+    from reqplane.settings import load, port, setting, settings_class
+    @settings_class
+    class Wanted: port: int = setting("LOUD_PORT", default=1, parse=port)
+    @hookimpl
+    def reqplane_observers(settings): return [load(Wanted, settings)]
+    """
+    site.extend("acme-loud", "loud", code)
+    with pytest.raises(SettingsError, match="LOUD_PORT='x': wanted a port number"):
+        site.load().observers({"LOUD_PORT": "x"})
+
+
 # ── the listing ─────────────────────────────────────────────────────────────────────────────────────
 
 

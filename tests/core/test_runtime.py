@@ -59,6 +59,9 @@ class Failing(Observer):
     def handler_finished(self, request_id: str, items: int, error: Any) -> None:
         raise RuntimeError("handler_finished")
 
+    def close(self) -> None:
+        raise RuntimeError("close")
+
 
 async def test_an_observer_that_fails_harms_nobody(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -76,8 +79,40 @@ async def test_an_observer_that_fails_harms_nobody(
         runtime.shutdown()
         await serving
     complaints = [one.getMessage() for one in caplog.records if "observer" in one.getMessage()]
-    methods = ["call_finished", "call_started", "handler_finished", "handler_started"]
+    methods = ["call_finished", "call_started", "close", "handler_finished", "handler_started"]
     assert sorted(complaints) == [f"the observer Failing failed in {name}" for name in methods]
+
+
+class Noting(Observer):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def call_finished(self, request_id: str, items: int, error: Any) -> None:
+        self.told.append("call_finished")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+async def test_an_observer_is_closed_by_the_runtime_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is called after that; one that the program made is the program's."""
+    made, given = Noting(), Noting()
+
+    def with_observer(*args: Any, **options: Any) -> Plugins:
+        return dataclasses.replace(load_plugins(*args, **options), observers=lambda _: (made,))
+
+    monkeypatch.setattr(runtime_module, "load_plugins", with_observer)
+    async with reqplane.connect(ENV, observers=[given]) as runtime:
+        serving = asyncio.ensure_future(runtime.endpoint("ns.comp.ep").serve_endpoint(echo))
+        client = await runtime.endpoint("ns.comp.ep").client()
+        await client.wait_for_instances(timeout=5)
+        assert [item async for item in client.generate("hello")] == ["hello"]
+        stream = await client.generate("hello")
+        assert made.told == ["call_finished"]
+    await serving
+    await stream.aclose()
+    assert made.told == ["call_finished", "close"]
+    assert given.told == ["call_finished", "call_finished"]
 
 
 @pytest.mark.parametrize("mode", ["random", reqplane.RouterMode.RoundRobin])

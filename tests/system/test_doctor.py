@@ -507,7 +507,7 @@ def _build(source: Path, folder: Path) -> subprocess.Popen[str]:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment like this one, whose pip finds only our wheels."""
+    """A Python environment like this one, without the conformance suite, whose pip finds only our wheels."""
 
     site: Path
     variables: dict[str, str]
@@ -520,6 +520,8 @@ def elsewhere(env: dict[str, str], wheels: Path, tmp_path: Path) -> Environment:
     ours = Path(next(path for path in sys.path if (Path(path) / "pip").is_dir()))
     (site,) = folder.glob("lib/python*/site-packages")
     for entry in ours.iterdir():
+        if "reqplane_conformance" in entry.name:
+            continue
         (site / entry.name).symlink_to(entry)
     (folder / "bin" / "reqplane").write_text(
         f"#!{folder}/bin/python\nimport sys\nfrom reqplane.cli import main\nsys.exit(main())\n"

@@ -67,7 +67,12 @@ def quoted(text: str) -> str:
 
 
 def without_chance(text: str) -> str:
-    """With what differs from run to run replaced: times, ages, addresses, request ids."""
+    """With what differs from run to run replaced: times, ages, addresses, request ids.
+
+    The conformance suite is installed here, and is not where the reader is: its plugin is left out.
+    """
+    text = re.sub(r"^memory .*\n", "", text, flags=re.MULTILINE).replace(" memory,", "")
+    text = re.sub(r"(?<=\S) {2,}", "  ", text)  # columns are as wide as that plugin's row too
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", text)
     text = re.sub(r"(AGE|\d+ s) +(?=ADDRESS$|http)", "AGE ", text, flags=re.MULTILINE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import signal
+import socket
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from pages import Page, install
 from reqplane.errors import PayloadError
+from reqplane.model import EndpointId, Instance, Request
 
 ROOT = Path(__file__).parent.parent.parent
 EXPORTS = "export DYN_REQUEST_PLANE=http DYN_DISCOVERY_BACKEND=file\n"
@@ -122,3 +125,100 @@ def test_the_codec_refuses_what_is_not_its_own(tmp_path: Path):
     for data in wrong:
         with pytest.raises(PayloadError):
             codec.decode(data)
+
+
+def test_a_router_policy(installed: Installed, processes: Any, tmp_path: Path):
+    """What begins alike goes to one worker, whichever process asks, and both workers get something."""
+    page, env = installed("write-a-router-policy.md", "reqplane_affinity.py")
+    typed, plugins = exports(page)
+    assert "router mode affinity*" in processes.run(typed + plugins, env, tmp_path)[1]
+    for _ in range(2):
+        processes.start(f"{EXPORTS}python worker.py", env, tmp_path)
+    listing = f"{EXPORTS}reqplane instances --json"
+    while processes.run(listing, env, tmp_path)[1].count(PATH) < 2:
+        pass
+    answered: dict[str, set[str]] = {}
+    for prompt in "abcdefghabab":
+        call = f"reqplane call -v {PATH} '{json.dumps({'n': 1, 'prompt': prompt})}'"
+        status, printed = processes.run(EXPORTS + typed + call, env, tmp_path)
+        assert status == 0, printed
+        answered.setdefault(prompt, set()).update(re.findall(r"instance (\d) by", printed))
+    assert all(len(workers) == 1 for workers in answered.values())
+    assert set.union(*answered.values()) == {"0", "1"}
+    wrong = typed.replace("1.5", "much")
+    assert "AFFINITY_MOST='much'" in processes.run(wrong + f"reqplane call {PATH} 1", env, tmp_path)[1]
+
+
+def instances(*numbers: int) -> list[Instance]:
+    return [Instance(EndpointId.parse(PATH), number, 100 + number, {}) for number in numbers]
+
+
+def test_the_policy_bounds_what_one_worker_gets(tmp_path: Path):
+    """However alike the requests are; and nothing is kept of workers that are gone."""
+    policy = module_of("write-a-router-policy.md", "reqplane_affinity.py", tmp_path).Affinity(1.25)
+    assert policy.pick(Request({}), set()) is None
+    workers = instances(*range(4))
+    policy.changed(workers, [])
+    alike = Request({"prompt": "x" * 300})
+    began = []
+    for _ in range(100):
+        began.append(policy.pick(alike, set()))
+        policy.started(began[-1])
+    loads = sorted(sum(one is worker for one in began) for worker in workers)
+    assert sum(loads) == 100
+    assert loads[-1] <= 32
+    assert policy.pick(alike, {101, 102, 103}) is workers[0]
+    assert policy.pick(alike, {100, 101, 102, 103}) is None
+    policy.changed([], workers[1:])
+    for one in began:
+        policy.finished(one, "done")
+    assert policy.total == 0
+    assert not policy.running
+    for payload in ("text", None, {"prompt": 3}, {"prompt": "\ud800"}):
+        assert policy.pick(Request(payload), set()) is workers[0]
+
+
+def test_the_policy_moves_only_what_it_must(tmp_path: Path):
+    policy = module_of("write-a-router-policy.md", "reqplane_affinity.py", tmp_path).Affinity(1.25)
+    workers = instances(*range(5))
+    policy.changed(workers, [])
+    requests = [Request({"prompt": str(number)}) for number in range(200)]
+    before = [policy.pick(request, set()) for request in requests]
+    again = instances(0)[0]
+    policy.changed([again], [workers[0], workers[4]])
+    for request, was in zip(requests, before, strict=True):
+        now = policy.pick(request, set())
+        if was is not workers[4]:
+            assert now == was
+        assert now is not workers[0], "it has a new record"
+
+
+def test_an_observer(installed: Installed, readme: Page, processes: Any, tmp_path: Path):
+    """Both ends send what they see to the daemon; without one, or with a wrong address, calls go on."""
+    page, env = installed("write-an-observer.md", "reqplane_statsd.py")
+    typed, plugins = exports(page)
+    assert "observer statsd*" in processes.run(typed + plugins, env, tmp_path)[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.settimeout(20)
+        env |= {"STATSD_PORT": str(daemon.getsockname()[1])}
+        worker = processes.start(f"{EXPORTS}{typed}python worker.py", env, tmp_path)
+        call = f"{EXPORTS}{typed}reqplane call {PATH} '{{\"n\": 3}}'"
+        while processes.run(call, env, tmp_path)[0] != 0:  # the first ones find nobody
+            pass
+        assert processes.run(call.replace("3", "null"), env, tmp_path)[0] == 1
+        told: list[str] = []
+        while not (
+            any("HandlerFailed" in line for line in told) and sum("handlers.ms" in line for line in told) > 1
+        ):
+            told += daemon.recv(2000).decode().splitlines()
+    assert all(re.fullmatch(r"reqplane\.[a-zA-Z.]+:\d+\|(c|ms)", line) for line in told)
+    assert {f"reqplane.calls.{PATH}.items:3|c", "reqplane.handlers.items:3|c"} <= set(told)
+    assert "reqplane.handlers.errors.TypeError:1|c" in told
+    status, printed = processes.run(call, env, tmp_path)
+    assert (status, printed.count("{")) == (0, 3), printed
+    status, printed = processes.run(call, env | {"STATSD_PORT": "x"}, tmp_path)
+    assert (status, "STATSD_PORT='x': wanted a port number" in printed) == (2, True)
+    status, printed = processes.stop(worker)
+    assert status == 0
+    assert "the observer" not in printed

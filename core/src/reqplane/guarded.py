@@ -135,3 +135,7 @@ class GuardedObserver(Observer):
 
     def handler_finished(self, request_id: str, items: int, error: BaseException | None) -> None:
         self._complaints.call(self._observer.handler_finished, request_id, items, error)
+
+    def close(self) -> None:
+        self._complaints.call(self._observer.close)
+        self._observer = Observer()  # a call that the program has not ended yet is told of to nobody

@@ -493,6 +493,9 @@ class RouterPolicy(ABC):
     """Picks a worker.  One object for each client; nothing here may be O(workers) for each request."""
 
     name: ClassVar[str]
+    """The value of DYN_ROUTER_MODE that chooses it."""
+    settings: ClassVar[type[Any] | None] = None
+    """The dataclass of its settings, if it has any: checked together with all others."""
 
     @classmethod
     def create(cls, endpoint: EndpointId, host: Host) -> Self:
@@ -534,3 +537,6 @@ class Observer:
 
     def handler_finished(self, request_id: str, items: int, error: BaseException | None) -> None:
         """It ended."""
+
+    def close(self) -> None:
+        """The runtime that made it is closed: free what is held.  Nothing else is called after this."""

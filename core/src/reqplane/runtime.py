@@ -96,7 +96,7 @@ class DistributedRuntime:
         self._codecs: dict[str, PayloadCodec] = {
             name: guarded_codec(plugins.make(cls, cls)) for name, cls in plugins.codecs.items()
         }
-        self._observers = tuple(map(GuardedObserver, [*plugins.observers(host.env), *observers]))
+        self._observers = tuple(observers)
         self._answering = Answering(
             host.incarnation,
             response,
@@ -257,6 +257,10 @@ async def connect(
     warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
     host = RuntimeHost(variables, settings.limits())
     async with AsyncExitStack() as stack:
+        made = [GuardedObserver(observer) for observer in plugins.observers(variables)]
+        for observer in made:
+            stack.callback(observer.close)
+        looking_on = [*made, *map(GuardedObserver, observers)]
         stack.push_async_callback(host.aclose)
 
         async def opened(cls: type[Any]) -> Any:
@@ -268,7 +272,7 @@ async def connect(
         response = await opened(plugins.response_transports[RESPONSE_PLANE])
         transports = {name: await opened(plugins.request_transports[name]) for name in settings.planes}
         runtime = DistributedRuntime(
-            host, settings, plugins, discovery, response, transports, signals, observers
+            host, settings, plugins, discovery, response, transports, signals, looking_on
         )
         stack.push_async_callback(runtime.aclose)
         yield runtime

@@ -1,4 +1,4 @@
-"""`reqplane plugins`: what is installed, what it offers, and what is wrong with it."""
+"""`reqplane plugins`: what is installed, what it offers, and what is wrong with it; `new` starts another."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from reqplane.cli.arguments import Commands, add_command
+from reqplane.cli.arguments import Commands, UsageError, add_command
 from reqplane.cli.tables import table
 from reqplane.errors import ReqplaneError
 from reqplane.escaping import escaped_json
 from reqplane.plugins import Found, Offer, list_plugins, load_plugins
 from reqplane.settings import Settings, environment, load
+from reqplane.skeleton import CannotWrite, wire_of, write_project
+
+_NEXT = """\
+{project} is a request plane over TCP in which two functions are missing.
+
+    cd {project}
+    pip install -e '.[test]'
+    pytest
+
+pytest says what is missing, {wire} has both functions, and
+docs/write-a-transport.md leads through it."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -26,6 +38,17 @@ def add_parser(commands: Commands) -> None:
         example="reqplane plugins --json",
     )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.usage = "%(prog)s [-h] [--json] [new NAME]"  # argparse takes a command for required
+    below = parser.add_subparsers(title="commands", metavar="COMMAND")
+    new = add_command(
+        below,
+        "new",
+        run_new,
+        summary="write the start of a request plane of your own, in a folder of its own",
+        example="reqplane plugins new sock",
+    )
+    new.add_argument("name", metavar="NAME", help="what DYN_REQUEST_PLANE will call it")
+    new.add_argument("--dir", metavar="FOLDER", default=".", help="where to make the folder reqplane-NAME")
 
 
 def run(arguments: Any) -> int:
@@ -38,6 +61,16 @@ def run(arguments: Any) -> int:
         load_plugins(settings, env)
     except ReqplaneError as error:
         print(f"\nAs it stands, connect() fails: {error}", file=sys.stderr)
+    return 0
+
+
+def run_new(arguments: Any) -> int:
+    """Write the project, and say how to go on."""
+    try:
+        project = write_project(arguments.name, Path(arguments.dir))
+    except CannotWrite as error:
+        raise UsageError(str(error)) from error
+    print(_NEXT.format(project=project, wire=wire_of(arguments.name)))
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pluggy
 
 from reqplane import builtin, hookspecs
-from reqplane.errors import PluginBroken
+from reqplane.errors import PluginBroken, SettingsError
 from reqplane.escaping import escaped
 from reqplane.hookspecs import EXTENSIONS_GROUP, PROJECT, TRANSPORTS_GROUP
 from reqplane.interfaces import Observer
@@ -93,6 +93,8 @@ def call(source: Found, manager: pluggy.PluginManager, hook: str, **arguments: A
         return []
     try:
         answers: list[object] = caller(**arguments)
+    except SettingsError:  # of an observer, which reads its own
+        raise
     except (Exception, SystemExit) as error:
         raise broken(source, "hooks", f"{hook} raised {described(error)}") from error
     if not answers:

@@ -7,6 +7,7 @@ pass; `full` when every capability that there is was claimed, and shown.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
@@ -19,6 +20,7 @@ import pytest
 
 from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.suite import Conformance
+from reqplane_conformance.verdict import UNWRITTEN
 
 PROPERTY = "reqplane_conformance"
 _CHOOSING = ("keyword", "markexpr", "deselect", "lf", "maxfail")
@@ -45,6 +47,7 @@ def told(cls: type[Conformance], subject: type[Any], case: Case, blame: str, mes
     }
 
 
+@functools.cache  # asked with every report, and answered by reading what each distribution holds
 def _source(subject: type[Any]) -> str:
     """The distribution that the subject comes from, as far as that can be told."""
     package = subject.__module__.partition(".")[0]
@@ -129,6 +132,7 @@ class Result:
     def failures(self) -> list[tuple[str, str, list[str]]]:
         """What is wrong, the thing that explains the most first: (id, message, the cases that found it)."""
         order = {case["id"]: (case["priority"], place) for place, case in enumerate(self.every)}
+        order[UNWRITTEN] = (-1, 0)
         found: dict[str, tuple[str, list[str]]] = {}
         for case in self.every:
             outcome = self.outcome(case["id"])
@@ -204,6 +208,13 @@ class Results:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for result in self.results.values():
             _print(terminalreporter, result)
+        if self.results and all(map(_is_told, terminalreporter.stats.get("failed", []))):
+            terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+
+
+def _is_told(report: pytest.TestReport) -> bool:
+    """Whether our table has it, so that pytest's list of failures has nothing to add."""
+    return PROPERTY in dict(report.user_properties)
 
 
 def _print(terminal: pytest.TerminalReporter, result: Result) -> None:

@@ -1,0 +1,128 @@
+"""The worker's side: one listening socket for all endpoints of the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from reqplane.errors import InvalidFrame, UnknownEndpoint, WorkerBusy
+from reqplane.interfaces import Accept, Delivery, Host, Listener
+from reqplane.model import Headers, Peer, Served
+from reqplane.settings import host, port, setting, settings_class
+from reqplane.sockets import host_and_port, listening_socket
+
+from reqplane_yours.wire import MOST, serve
+
+_PATIENCE = 30.0
+"""Seconds that a connection may take: a peer that stops in the middle is not waited for."""
+
+
+@settings_class
+class YoursSettings:
+    """The variables of this plane."""
+
+    host: str = setting("DYN_YOURS_HOST", default="0.0.0.0", parse=host)
+    port: int = setting("DYN_YOURS_PORT", default=0, parse=port)
+
+
+class Server:
+    """Opened by the first listener, closed with the last."""
+
+    def __init__(self, host: Host, settings: YoursSettings) -> None:
+        self.host, self._settings = host, settings
+        self.endpoints: dict[str, Accept] = {}
+        self.address = ""
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._opening = asyncio.Lock()
+
+    async def listen(self, served: Served, accept: Accept) -> Listener:
+        async with self._opening:
+            if self._server is None:
+                await self._open(self._settings.host, self._settings.port)
+        self.endpoints[str(served.endpoint)] = accept
+        return YoursListener(self, str(served.endpoint))
+
+    async def _open(self, host: str, port: int) -> None:
+        names = {"host_variable": "DYN_YOURS_HOST", "port_variable": "DYN_YOURS_PORT"}
+        listening = await listening_socket(host, port, **names, backlog=1024)
+        self.address = host_and_port(self.host.advertise(host), listening.getsockname()[1])
+        self._server = await asyncio.start_server(self._connected, sock=listening, limit=MOST)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def over(task: asyncio.Task[Any]) -> None:  # a task that is cancelled early never gets to a `finally`
+            self._connections.discard(task)
+            writer.transport.abort()
+
+        task = self.host.spawn(Incoming(self, reader, writer).run(), "yours connection")
+        self._connections.add(task)
+        task.add_done_callback(over)
+
+    async def leave(self, endpoint: str) -> None:
+        self.endpoints.pop(endpoint, None)
+        if not self.endpoints:
+            await self.close()
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in self._connections:
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+
+class YoursListener(Listener):
+    """One endpoint on the server."""
+
+    def __init__(self, server: Server, endpoint: str) -> None:
+        self._server, self._endpoint = server, endpoint
+
+    def record(self, instance_id: int) -> Mapping[str, Any]:
+        return {"yours": f"{self._server.address}/{self._endpoint}"}
+
+    async def drain(self) -> None:
+        """A frame is accepted and its ack is written in one step: nothing to wait for."""
+
+    async def close(self) -> None:
+        await self._server.leave(self._endpoint)
+
+
+class Incoming:
+    """One connection, as `serve` sees it."""
+
+    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._server, self._host = server, server.host
+        self._peer = host_and_port(*writer.get_extra_info("peername")[:2])
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await serve(self)
+                while await self.reader.read(2**16):  # to close with bytes unread would lose the answer
+                    pass
+        except (OSError, EOFError):
+            pass  # the frontend is gone, or silent
+        except Exception as error:
+            self._host.log.warning("a connection from %s ended badly: %r", self._peer, error)
+
+    async def read_frame(self, size: int) -> bytes:
+        """Read a frame of that many bytes, if that is not too many."""
+        most = self._host.limits.max_frame_bytes
+        if not 0 <= size <= most:
+            raise InvalidFrame(f"the frame has {size} bytes, at most {most} are allowed")
+        if not self._host.inflight.take(size):
+            raise WorkerBusy("it holds as many bytes of requests as it may")
+        try:
+            return await self.reader.readexactly(size)
+        finally:
+            self._host.inflight.give(size)
+
+    def accept(self, endpoint: str, frame: bytes, headers: Headers) -> None:
+        """Hand the frame to the endpoint's worker."""
+        if endpoint not in self._server.endpoints:
+            raise UnknownEndpoint(f"{endpoint} is not served here")
+        self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
