@@ -58,6 +58,32 @@ def test_of_several_failures_the_one_that_explains_the_others_is_told_first(tmp_
     assert "\ntoy.b" not in summary
 
 
+MISSING = 'NotImplementedError("sing() in toy.py: open the mouth")'
+LOG = 'logging.getLogger("reqplane")'
+SILENT = 'fail("it was silent", "a song")'
+NOT_WRITTEN = {
+    "raised": f"raise {MISSING}",
+    "behind another": f"try: raise {MISSING}\nexcept Exception as error: raise OSError() from error",
+    "a value of what is logged": f'{LOG}.warning("ended: %r", {MISSING})\n{SILENT}',
+    "logged with its traceback": f"try: raise {MISSING}\nexcept Exception: {LOG}.exception('')\n{SILENT}",
+}
+
+
+@pytest.mark.parametrize("how", NOT_WRITTEN.values(), ids=NOT_WRITTEN)
+def test_what_is_not_written_yet_is_told_first(tmp_path: Path, how: str):
+    cases = one_case('fail("x", "y")', "@case(priority=1)") + one_case(how).replace("test_one", "test_two")
+    run = toy_run(tmp_path, cases)
+    assert run.status == 1
+    summary = run.printed.partition("= conformance:")[2]
+    assert "begin here: not written yet  (found by toy.two)" in summary
+    assert "it raised NotImplementedError: sing() in toy.py: open the mouth" in summary
+
+
+def test_what_is_not_written_and_not_missed_is_not_told(tmp_path: Path):
+    body = f'{LOG}.warning("ended: %r", {MISSING})'
+    assert toy_run(tmp_path, one_case(body)).status == 0
+
+
 # ── what is left over, and what never ends ──────────────────────────────────────────────────────────
 
 
@@ -103,6 +129,14 @@ def test_what_blocks_the_loop_is_ended(tmp_path: Path):
     run = toy_run(tmp_path, one_case("time.sleep(40)", "@case(within=0.2)"), conftest=conftest)
     assert run.status == 1
     assert "it kept the event loop busy" in run.printed
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_the_first_thing_to_do_is_the_last_that_is_printed(tmp_path: Path, others: bool):
+    """pytest's own list of failures follows only where others failed too."""
+    more = "\ndef test_else(): assert False\n" if others else ""
+    run = toy_run(tmp_path, one_case('fail("it sang", "silence")'), more=more)
+    assert ("short test summary" in run.printed) == others
 
 
 # ── capabilities ────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SUITE = '''
-import asyncio, threading, time, socket
+import asyncio, logging, threading, time, socket
 import pytest
 from reqplane.model import Capabilities
 from reqplane_conformance.case import case

@@ -14,21 +14,24 @@ or, where it needs a server or some variables, in its own tests:
     suite       what all classes share    stage       what a case acts on
     running     one case, guarded         leftovers   tasks, sockets, threads
     plugin      pytest's hooks            options     the command line      report    table, level, JSON
-    strain      hard times                memory      reference transports, doubles for unit tests
+    strain      hard times                unwritten   what is missing, told first
+    memory      reference transports, doubles for unit tests
     request     its cases                 response    its cases             discovery  its cases
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reqplane_conformance.discovery import DiscoveryConformance
     from reqplane_conformance.request import RequestTransportConformance
     from reqplane_conformance.response import ResponseTransportConformance
 
-__all__ = ["RequestTransportConformance", "ResponseTransportConformance"]
+__all__ = ["DiscoveryConformance", "RequestTransportConformance", "ResponseTransportConformance"]
 
 _PLACES = {
     "RequestTransportConformance": "reqplane_conformance.request",
     "ResponseTransportConformance": "reqplane_conformance.response",
+    "DiscoveryConformance": "reqplane_conformance.discovery",
 }
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.suite import Conformance
+from reqplane_conformance.verdict import UNWRITTEN
 
 PROPERTY = "reqplane_conformance"
 _CHOOSING = ("keyword", "markexpr", "deselect", "lf", "maxfail")
@@ -131,6 +132,7 @@ class Result:
     def failures(self) -> list[tuple[str, str, list[str]]]:
         """What is wrong, the thing that explains the most first: (id, message, the cases that found it)."""
         order = {case["id"]: (case["priority"], place) for place, case in enumerate(self.every)}
+        order[UNWRITTEN] = (-1, 0)
         found: dict[str, tuple[str, list[str]]] = {}
         for case in self.every:
             outcome = self.outcome(case["id"])
@@ -206,6 +208,13 @@ class Results:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for result in self.results.values():
             _print(terminalreporter, result)
+        if self.results and all(map(_is_told, terminalreporter.stats.get("failed", []))):
+            terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+
+
+def _is_told(report: pytest.TestReport) -> bool:
+    """Whether our table has it, so that pytest's list of failures has nothing to add."""
+    return PROPERTY in dict(report.user_properties)
 
 
 def _print(terminal: pytest.TerminalReporter, result: Result) -> None:

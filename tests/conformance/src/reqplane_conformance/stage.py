@@ -16,6 +16,7 @@ from reqplane.model import Limits, Load
 from reqplane_conformance.case import DOES_NOT_APPLY, Case
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
+from reqplane_conformance.unwritten import noticing_unwritten
 from reqplane_conformance.verdict import Nonconformance, check
 
 
@@ -67,7 +68,8 @@ class Stage:
         if missing:
             pytest.skip(f"not claimed: {', '.join(missing)}")
         try:
-            run_case(case, work, self)
+            with noticing_unwritten():
+                run_case(case, work, self)
         except NotExercised as reason:
             pytest.skip(f"not exercised: {reason}")
         except DoesNotApply as reason:

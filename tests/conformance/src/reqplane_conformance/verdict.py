@@ -11,6 +11,9 @@ from reqplane.errors import ReqplaneError
 
 Error = TypeVar("Error", bound=ReqplaneError)
 
+UNWRITTEN = "not written yet"
+"""Stands for a case's id where the blame is on a function that does not exist so far."""
+
 
 class Nonconformance(AssertionError):
     """The subject broke a rule.

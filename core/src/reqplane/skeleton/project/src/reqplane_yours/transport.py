@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from reqplane.errors import CannotConnect, DeliveryUnknown, FrameTooLarge, RequestError, describe
@@ -21,15 +20,7 @@ _TIMEOUT = 5.0
 """Seconds until the answer, where the deadline is later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One endpoint of one worker."""
-
-    address: str
-    endpoint: str
-
-
-class YoursTransport(RequestTransport[Target]):
+class YoursTransport(RequestTransport[str]):
     """The plane."""
 
     name: ClassVar[str] = "yours"
@@ -51,43 +42,43 @@ class YoursTransport(RequestTransport[Target]):
     def max_frame_bytes(self) -> int:
         return self._most
 
-    def target(self, instance: Instance) -> Target | None:
-        match instance.transport.get(self.name):
-            case {"address": str(address), "endpoint": str(endpoint)}:
-                return Target(address, endpoint)
-            case _:
-                return None
+    def target(self, instance: Instance) -> str | None:
+        place = instance.transport.get(self.name)
+        return place if isinstance(place, str) else None
 
-    async def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> None:
+    async def send(self, target: str, frame: Frame, headers: Headers, deadline: float) -> None:
+        address, _, endpoint = target.partition("/")
         try:
             if len(frame) > self._most:
                 raise FrameTooLarge(len(frame), self._most, "DYN_MAX_FRAME_BYTES sets the limit")
             if self._closed:
                 raise CannotConnect("the transport is closed")
-            await self._send(target, frame, headers, deadline)
+            await self._send(address, endpoint, frame, headers, deadline)
         except RequestError as error:
-            error.locate(transport=self.name, address=target.address)
+            error.locate(transport=self.name, address=address)
             raise
 
-    async def _send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> None:
+    async def _send(
+        self, address: str, endpoint: str, frame: Frame, headers: Headers, deadline: float
+    ) -> None:
         now = asyncio.get_running_loop().time
         limit = asyncio.timeout_at(min(deadline, now() + _TIMEOUT))
         self._under_way.add(limit)
         connected = False
         try:
             async with limit:
-                reader, writer = await asyncio.open_connection(*split_address(target.address), limit=MOST)
+                reader, writer = await asyncio.open_connection(*split_address(address), limit=MOST)
                 connected = True
                 try:
-                    await ask(reader, writer, target.endpoint, frame, headers)
+                    await ask(reader, writer, endpoint, frame, headers)
                 finally:
                     writer.transport.abort()  # close() would wait until all is sent
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             timed_out = isinstance(error, TimeoutError) and not self._closed
+            why = "no answer in time" if timed_out else describe(error)
             if connected or (timed_out and now() >= deadline):
-                reason = "timed_out" if timed_out else "connection_lost"
-                raise DeliveryUnknown(reason, describe(error)) from error
-            raise CannotConnect(describe(error)) from error
+                raise DeliveryUnknown("timed_out" if timed_out else "connection_lost", why) from error
+            raise CannotConnect(why) from error  # not one byte was sent
         finally:
             self._under_way.discard(limit)
 

@@ -51,9 +51,13 @@ class Server:
         self._server = await asyncio.start_server(self._connected, sock=listening, limit=MOST)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def over(task: asyncio.Task[Any]) -> None:  # a task that is cancelled early never gets to a `finally`
+            self._connections.discard(task)
+            writer.transport.abort()
+
         task = self.host.spawn(Incoming(self, reader, writer).run(), "yours connection")
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(over)
 
     async def leave(self, endpoint: str) -> None:
         self.endpoints.pop(endpoint, None)
@@ -77,7 +81,7 @@ class YoursListener(Listener):
         self._server, self._endpoint = server, endpoint
 
     def record(self, instance_id: int) -> Mapping[str, Any]:
-        return {"yours": {"address": self._server.address, "endpoint": self._endpoint}}
+        return {"yours": f"{self._server.address}/{self._endpoint}"}
 
     async def drain(self) -> None:
         """A frame is accepted and its ack is written in one step: nothing to wait for."""
@@ -104,8 +108,6 @@ class Incoming:
             pass  # the frontend is gone, or silent
         except Exception as error:
             self._host.log.warning("a connection from %s ended badly: %r", self._peer, error)
-        finally:
-            self.writer.transport.abort()
 
     async def read_frame(self, size: int) -> bytes:
         """Read a frame of that many bytes, if that is not too many."""
