@@ -7,6 +7,8 @@ the items of many streams, and alone an item waits for nothing.
 
 from __future__ import annotations
 
+import contextlib
+
 from reqplane.errors import WireError
 from reqplane.interfaces import Host, Timer
 from reqplane.model import Body
@@ -164,7 +166,8 @@ class SharedConnection(Connection):
         self.lost = True
         self.closed(reason)
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has reset it, which we have not read yet
+                self._transport.write_eof()
 
     def hang_up(self, reason: str) -> None:
         """Close without waiting for the peer to close too; the system delivers what it has been given."""

@@ -22,11 +22,17 @@ or, where it needs a server or some variables, in its own tests:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reqplane_conformance.discovery import DiscoveryConformance
     from reqplane_conformance.request import RequestTransportConformance
+    from reqplane_conformance.response import ResponseTransportConformance
 
-__all__ = ["RequestTransportConformance"]
+__all__ = ["DiscoveryConformance", "RequestTransportConformance", "ResponseTransportConformance"]
 
-_PLACES = {"RequestTransportConformance": "reqplane_conformance.request"}
+_PLACES = {
+    "RequestTransportConformance": "reqplane_conformance.request",
+    "ResponseTransportConformance": "reqplane_conformance.response",
+    "DiscoveryConformance": "reqplane_conformance.discovery",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -97,6 +97,10 @@ class OutsideProcess:
         self._process.stdin.flush()
         return await self.wait_for("done", _DO * self.stage.patience)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """As a machine that loses its power; its sockets are closed when this returns."""
         self._process.kill()

@@ -7,6 +7,7 @@ pass; `full` when every capability that there is was claimed, and shown.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
@@ -46,6 +47,7 @@ def told(cls: type[Conformance], subject: type[Any], case: Case, blame: str, mes
     }
 
 
+@functools.cache  # asked with every report, and answered by reading what each distribution holds
 def _source(subject: type[Any]) -> str:
     """The distribution that the subject comes from, as far as that can be told."""
     package = subject.__module__.partition(".")[0]

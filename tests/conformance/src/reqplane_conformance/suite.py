@@ -38,8 +38,13 @@ class Conformance:
     def _take_in(cls) -> None:
         """Name the cases that stand in this class, behind those of its bases."""
         taken: dict[str, Any] = {}
-        for base in cls.__bases__:
-            taken |= getattr(base, "cases", {})
+        for base in reversed(cls.__bases__):  # as pytest runs them
+            its: Mapping[str, Any] = getattr(base, "cases", {})
+            if twice := taken.keys() & its.keys():
+                raise TypeError(
+                    f"two groups of cases have {', '.join(sorted(twice))}: one would hide the other"
+                )
+            taken |= its
         for name, member in list(vars(cls).items()):
             if is_case(member):
                 name_case(cls.group, name, member)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from reqplane.errors import refusal
+from reqplane.interfaces import Delivery
 from reqplane.model import EndpointId, Instance
 
 from reqplane_conformance.memory.network import network
@@ -20,6 +22,8 @@ class InsideWorker:
         self._worker = worker
         self._address: str = worker.record[worker.transport.name]["address"]
         self.record: Mapping[str, Any] = worker.record
+        self._last = 0
+        self._drains = False
 
     @property
     def got(self) -> list[Got]:
@@ -41,15 +45,28 @@ class InsideWorker:
     def instance(self) -> Instance:
         return self._worker.instance
 
-    async def do(self, what: str, code: str = "", text: str = "", seconds: float = 0.0) -> None:
+    async def do(self, what: str, **how: Any) -> None:
         if what == "refuse":
-            self._worker.refuse = refusal(code, text) if code else None
+            self._worker.refuse = refusal(how["code"], how.get("text", "")) if how.get("code") else None
         elif what == "takes":
-            network().slow_down(self._address, seconds)
+            network().slow_down(self._address, how["seconds"])
+        elif what == "dies":
+            self._last, self._drains = len(self.got) + how["count"], how.get("drains", False)
+            self._worker.on_accept = self._accepted
         elif what == "drain":
             await self._worker.listener.drain()
         elif what == "close":
             await self._worker.listener.close()
+
+    def _accepted(self, delivery: Delivery) -> None:
+        if len(self.got) == self._last and self._drains:
+            self._leaving = asyncio.get_running_loop().create_task(self._drain_and_die())
+        elif len(self.got) == self._last:
+            self.kill()
+
+    async def _drain_and_die(self) -> None:
+        await self._worker.listener.drain()
+        self.kill()
 
     def kill(self) -> None:
         network().vanish(self._address)

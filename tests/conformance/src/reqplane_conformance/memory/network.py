@@ -54,8 +54,11 @@ class Place:
         self._hand_over = hand_over
         self._waiting: deque[Parcel] = deque()
         self._busy: asyncio.TimerHandle | None = None
+        self._gone = False
 
     def arrived(self, parcel: Parcel) -> None:
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()  # given up meanwhile: its frame is not to be kept until the thaw
         self._waiting.append(parcel)
         self.go_on()
 
@@ -75,11 +78,17 @@ class Place:
 
     def _hand_over_one(self) -> None:
         parcel = self._waiting.popleft()
-        if not parcel.done():  # nobody wants the ack of one that was given up while it waited here
-            _later(network().delay, parcel.settle, self._hand_over(parcel))
+        if parcel.done():
+            return  # nobody wants the ack of one that was given up while it waited here
+        error = self._hand_over(parcel)
+        if self._gone:
+            parcel.lost("the process that took it is gone")
+        else:
+            _later(network().delay, parcel.settle, error)
 
     def close(self, end: Callable[[Parcel], None]) -> None:
         """Nothing is handed over any more; `end` tells it to the senders of what waits."""
+        self._gone = True
         if self._busy is not None:
             self._busy.cancel()
             self._busy = None

@@ -11,11 +11,12 @@ from reqplane_conformance.request.failure import FailureCases
 from reqplane_conformance.request.headers import HeaderCases
 from reqplane_conformance.request.life import LifeCases
 from reqplane_conformance.request.network import NetworkCases
+from reqplane_conformance.request.opening import OpeningCases
 from reqplane_conformance.request.refusals import RefusalCases
 
 
 class RequestTransportConformance(
-    LifeCases, NetworkCases, FailureCases, RefusalCases, HeaderCases, DeliveryCases, suite=True
+    OpeningCases, LifeCases, NetworkCases, FailureCases, RefusalCases, HeaderCases, DeliveryCases, suite=True
 ):
     """Tells whether a request transport is right.
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class OutsideWorker(OutsideProcess):
     """Serves one endpoint in a child process; has the same face as a `stage.Worker`, as far as it goes.
 
-    It can be told to "refuse" (code, text), to take long ("takes", seconds), to "drain" and to "close"; and
-    that it "dies", in the accept of the frame number `count` from now, before that has returned, or with
-    `drains` once it has returned and the listener is drained.
+    It can be told to "refuse" (code, text), to take long ("takes", seconds), to "drain" and to "close".  It
+    "dies" in the accept of the frame number `count` from now, before that has returned; or, with `drains`,
+    once it has returned and the listener has drained.
     """
 
     module = "reqplane_conformance.request.process"
@@ -49,7 +49,3 @@ class OutsideWorker(OutsideProcess):
     @property
     def frames(self) -> list[bytes]:
         return [got.frame for got in self.got]
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
