@@ -30,7 +30,7 @@ class Server:
     """Opened by the first listener, closed with the last."""
 
     def __init__(self, host: Host, settings: YoursSettings) -> None:
-        self.host, self._settings = host, settings
+        self.host, self.settings = host, settings
         self.endpoints: dict[str, Accept] = {}
         self.address = ""
         self._server: asyncio.Server | None = None
@@ -43,7 +43,7 @@ class Server:
         try:
             async with self._opening:
                 if self._server is None:
-                    await self._open(self._settings.host, self._settings.port)
+                    await self._open(self.settings.host, self.settings.port)
         except BaseException:  # cancelled perhaps
             await self.leave(endpoint, accept)
             raise
@@ -106,7 +106,8 @@ class Incoming:
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self._server, self._host = server, server.host
-        self._peer = host_and_port(*writer.get_extra_info("peername")[:2])
+        peer = writer.get_extra_info("peername")  # None if it is gone already
+        self._peer = host_and_port(*peer[:2]) if peer else "nobody"
 
     async def run(self) -> None:
         try:
