@@ -223,6 +223,7 @@ def test_results_come_together_from_several_processes(tmp_path: Path):
         (["--transport", "file"], "'file' is a discovery backend, so type --discovery file"),
         (["--discovery", "http"], "'http' is a request plane, so type --transport http"),
         (["--transport", "http", "--discovery", "file"], "got both"),
+        (["--transport", "memory"], "this plane never leaves its process"),
     ],
 )
 def test_a_missing_or_unknown_name_is_a_usage_error(tmp_path: Path, arguments: list[str], said: str):
