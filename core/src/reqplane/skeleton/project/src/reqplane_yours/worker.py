@@ -140,6 +140,6 @@ class Incoming:
             self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
         except RequestRefused:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # it is accept's own: nobody cancels us here
             self._host.log.exception("accepting a request for %s failed", endpoint)
             raise RequestRefused("the worker could not take the request; its log has the reason") from error
