@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from reqplane.errors import InvalidFrame, UnknownEndpoint, WorkerBusy
+from reqplane.errors import InvalidFrame, RequestRefused, UnknownEndpoint, WorkerBusy
 from reqplane.interfaces import Accept, Delivery, Host, Listener
 from reqplane.model import Headers, Peer, Served
 from reqplane.settings import host, port, setting, settings_class
@@ -136,4 +136,10 @@ class Incoming:
         """Hand the frame to the endpoint's worker."""
         if endpoint not in self._server.endpoints:
             raise UnknownEndpoint(f"{endpoint} is not served here")
-        self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
+        try:
+            self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
+        except RequestRefused:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # it is accept's own: nobody cancels us here
+            self._host.log.exception("accepting a request for %s failed", endpoint)
+            raise RequestRefused("the worker could not take the request; its log has the reason") from error
