@@ -10,13 +10,22 @@ from reqplane_conformance.request.delivery import DeliveryCases
 from reqplane_conformance.request.failure import FailureCases
 from reqplane_conformance.request.headers import HeaderCases
 from reqplane_conformance.request.life import LifeCases
+from reqplane_conformance.request.manners import MannersCases
 from reqplane_conformance.request.network import NetworkCases
 from reqplane_conformance.request.opening import OpeningCases
 from reqplane_conformance.request.refusals import RefusalCases
 
 
 class RequestTransportConformance(
-    OpeningCases, LifeCases, NetworkCases, FailureCases, RefusalCases, HeaderCases, DeliveryCases, suite=True
+    MannersCases,
+    OpeningCases,
+    LifeCases,
+    NetworkCases,
+    FailureCases,
+    RefusalCases,
+    HeaderCases,
+    DeliveryCases,
+    suite=True,
 ):
     """Tells whether a request transport is right.
 

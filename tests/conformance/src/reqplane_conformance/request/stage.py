@@ -25,6 +25,7 @@ from reqplane_conformance.verdict import Nonconformance, check
 
 OURS = (NotDelivered, RequestRefused, DeliveryUnknown)
 """All that `send` may raise."""
+ARRIVES = "delivery.byte_for_byte"
 ONLY_OURS = "failure.only_our_errors"
 
 _numbers = itertools.count(1)
@@ -148,6 +149,24 @@ class Frontend:
                 "only CannotConnect, FrameTooLarge, RequestRefused or DeliveryUnknown come out of send",
                 "the one place in `send` where your library's errors are turned into ours",
                 blame=ONLY_OURS,
+            ) from error
+
+    async def deliver(
+        self, worker: Any, frame: Frame | None = None, headers: Headers | None = None, *, when: str = ""
+    ) -> None:
+        """Send one frame, which must be acked.
+
+        `when` says, as the beginning of a sentence, what was before; without it nothing was, and what goes
+        wrong is that frames do not arrive at all.
+        """
+        __tracebackhide__ = True
+        try:
+            await self.send(worker, frame, headers)
+        except OURS as error:
+            raise Nonconformance(
+                f"{when}{', ' if when else ''}send raised {type(error).__name__}: {error}",
+                "an ack: the worker listens, and accepts everything",
+                blame="" if when else ARRIVES,
             ) from error
 
 
