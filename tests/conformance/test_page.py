@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from reqplane_conformance import page
 from reqplane_conformance.case import Case
-from reqplane_conformance.options import add_options
-from reqplane_conformance.strain import KINDS
 
 FILE = Path(__file__).parent.parent.parent / "docs" / "conformance.md"
 TEXT = FILE.read_text()
@@ -50,18 +48,6 @@ def test_every_case_has_an_id_and_a_sentence_of_its_own(suite: Any):
     for case in cases:
         assert re.fullmatch(r"[a-z]+\.[a-z0-9_]+", case.id)
         assert "TODO" not in case.sentence
-
-
-def test_the_options_are_those_of_the_command_line():
-    parser = pytest.Parser(_ispytest=True)
-    add_options(parser)
-    (group,) = [one for one in parser._groups if one.options]
-    options = {option.names()[0]: option.attrs() for option in group.options}
-    (shown,) = first_columns("Options")
-    assert {option.split()[0] for option in shown} == set(options)
-    for option in shown:
-        name, value = option.split()
-        assert value in (options[name].get("metavar"), *KINDS)
 
 
 def test_the_levels_are_those_of_the_report():

@@ -1,4 +1,4 @@
-"""The tables of a page about the suite, made from the suite: every case, and every hook.
+"""The tables of a page about the suite, made from the suite: every case, every hook, every option.
 
     python -m reqplane_conformance.page FILE
 
@@ -7,15 +7,18 @@ writes them anew between the markers that are in the file.
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import reqplane_conformance
-from reqplane_conformance.case import is_case
+from reqplane_conformance.options import add_options
 from reqplane_conformance.suite import Conformance
 
 _MARKERS = re.compile(r"(<!-- begin: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -28,7 +31,7 @@ def suites() -> list[type[Conformance]]:
 
 def rewritten(text: str) -> str:
     """The page with its tables as they have to be; KeyError for a marker that nobody knows."""
-    tables = {"cases": _cases, "hooks": _hooks}
+    tables = {"cases": _cases, "hooks": _hooks, "options": _options}
 
     def anew(found: re.Match[str]) -> str:
         table = "\n".join(tables[found[2]]())
@@ -55,24 +58,64 @@ def _cases() -> Iterator[str]:
 def _hooks() -> Iterator[str]:
     yield from _table("class", "member", "what it does")
     for cls in suites():
-        for name, member in _members(cls):
-            yield _row(f"`{cls.__name__}`", f"`{name}`", _first_sentence(member))
+        for name, said in _members(cls):
+            yield _row(f"`{cls.__name__}`", f"`{name}`", _first_sentence(said))
 
 
-def _members(cls: type[Conformance]) -> Iterator[tuple[str, Any]]:
-    """What the author of a subclass may override: its public methods that are no cases."""
-    found: dict[str, Any] = {}
+def _members(cls: type[Conformance]) -> Iterator[tuple[str, str]]:
+    """What the author of a subclass may set or override, and what is said of it: whatever is no case."""
+    found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, Conformance) and base is not Conformance:
-            found |= vars(base)
-    for name, member in found.items():
-        if inspect.isfunction(member) and not name.startswith("_") and not is_case(member):
-            yield name, member
+            found |= dict(_documented(base))
+    return ((name, said) for name, said in found.items() if name not in cls.cases)
 
 
-def _first_sentence(member: Any) -> str:
-    whole = " ".join((member.__doc__ or "").split())
-    return whole.partition(". ")[0].removesuffix(".")
+def _documented(cls: type[Any]) -> Iterator[tuple[str, str]]:
+    """The public members that have a docstring; that of an attribute stands behind it."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    for member, after in itertools.pairwise([*tree.body, ast.Pass()]):
+        if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
+            name, said = member.name, ast.get_docstring(member)
+        elif isinstance(member, ast.AnnAssign) and isinstance(member.target, ast.Name):
+            name, said = member.target.id, _text_of(after)
+        else:
+            continue
+        if said and not name.startswith("_"):
+            yield name, said
+
+
+def _text_of(statement: ast.stmt) -> str | None:
+    """What a bare string says."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return str(statement.value.value)
+    return None
+
+
+def _first_sentence(said: str) -> str:
+    return " ".join(said.split()).partition(". ")[0].removesuffix(".")
+
+
+def _options() -> Iterator[str]:
+    yield from _table("option", "meaning")
+    for name, attributes in Options().found:
+        value = attributes.get("metavar") or "{" + ",".join(attributes["choices"]) + "}"
+        yield _row(f"`{name} {value}`", attributes["help"])
+
+
+class Options:
+    """Stands in for pytest's parser, to find out which options there are."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, Any]] = []
+        add_options(cast(Any, self))
+
+    def getgroup(self, name: str) -> Self:
+        return self
+
+    def addoption(self, name: str, **attributes: Any) -> None:
+        self.found.append((name, attributes))
 
 
 def _table(*heads: str) -> Iterator[str]:

@@ -39,13 +39,13 @@ class Strain:
 
     @contextmanager
     def applied(self) -> Generator[None]:
-        """While the block runs, two busy processes for each core of this machine, under `load`."""
+        """While the block runs, one busy process for each core of this machine, under `load`."""
         hogs: list[subprocess.Popen[bytes]] = []
         try:
             if self.kind == "load":
                 endless = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100000))"
                 command = [sys.executable, "-c", endless]
-                hogs += [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
+                hogs += [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
             yield
         finally:
             for hog in hogs:

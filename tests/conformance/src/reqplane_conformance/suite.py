@@ -38,7 +38,7 @@ class Conformance:
     def _take_in(cls) -> None:
         """Name the cases that stand in this class, behind those of its bases."""
         taken: dict[str, Any] = {}
-        for base in cls.__bases__:
+        for base in reversed(cls.__bases__):  # as pytest runs them
             its: Mapping[str, Any] = getattr(base, "cases", {})
             if twice := taken.keys() & its.keys():
                 raise TypeError(

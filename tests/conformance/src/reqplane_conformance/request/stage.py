@@ -25,7 +25,6 @@ from reqplane_conformance.verdict import Nonconformance, check
 
 OURS = (NotDelivered, RequestRefused, DeliveryUnknown)
 """All that `send` may raise."""
-ARRIVES = "delivery.byte_for_byte"
 ONLY_OURS = "failure.only_our_errors"
 
 _numbers = itertools.count(1)
@@ -152,22 +151,24 @@ class Frontend:
             ) from error
 
     async def deliver(
-        self, worker: Any, frame: Frame | None = None, headers: Headers | None = None, *, when: str = ""
-    ) -> None:
-        """Send one frame, which must be acked.
-
-        `when` says, as the beginning of a sentence, what was before; without it nothing was, and what goes
-        wrong is that frames do not arrive at all.
-        """
+        self,
+        worker: Any,
+        frame: Frame | None = None,
+        headers: Headers | None = None,
+        *,
+        within: float | None = 10.0,
+        when: str = "where a worker listens and accepts",
+        look: str = "",
+    ) -> Frame:
+        """Send what has to arrive, and return it; `when` completes "a frame is acknowledged …"."""
         __tracebackhide__ = True
+        frame = frame or self._stage.frame()
         try:
-            await self.send(worker, frame, headers)
+            await self.send(worker, frame, headers, within=within)
         except OURS as error:
-            raise Nonconformance(
-                f"{when}{', ' if when else ''}send raised {type(error).__name__}: {error}",
-                "an ack: the worker listens, and accepts everything",
-                blame="" if when else ARRIVES,
-            ) from error
+            shown = f"send raised {type(error).__name__} for a frame of {len(frame)} bytes: {error}"
+            raise Nonconformance(shown, f"a frame is acknowledged {when}", look) from error
+        return frame
 
 
 class RequestStage(Stage):
@@ -175,7 +176,7 @@ class RequestStage(Stage):
 
     leftover_case = "life.nothing_left_over"
 
-    def frame(self, body: bytes = b"hello", **header: Any) -> Frame:
+    def frame(self, body: Body = b"hello", **header: Any) -> Frame:
         """A frame with a head of its own, so that each can be told from the others."""
         head = {"id": f"conformance-{next(_numbers)}", **header}
         return Frame(json.dumps(head).encode(), body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from reqplane.errors import FrameTooLarge
@@ -17,7 +18,7 @@ from reqplane_conformance.verdict import check, expected
 _FRAMING = "how items are framed where they are written, and taken apart where they are read"
 
 
-def check_parts(got: list[Part], wanted: list[Part], look: str = _FRAMING, blame: str = "") -> None:
+def check_parts(got: Sequence[Part], wanted: Sequence[Part], look: str = _FRAMING, blame: str = "") -> None:
     """Nonconformance unless these parts came."""
     check(same(got, wanted), did=f"received {shown(got)}", wanted=shown(wanted), look=look, blame=blame)
 
@@ -291,7 +292,7 @@ class AnswerCases(ResponseSuite, suite=True):
         frontend, worker = await stage.pair()
         call = await stage.call(frontend, worker)
         if call.home.enveloped:
-            stage.not_exercised("an enveloped stream has no room for a report")
+            stage.does_not_apply("an enveloped stream has no room for a report")
         body = load_body(Load(3, 1, 8))
         call.home.prologue(None)
         call.home.end(body)

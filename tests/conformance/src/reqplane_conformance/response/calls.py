@@ -244,7 +244,7 @@ def _tcp_address(stage: ResponseStage, address: str) -> tuple[str, int]:
     try:
         socket.inet_pton(socket.AF_INET, host)
     except OSError:
-        stage.not_exercised(f"its address, {address}, is not one of TCP")
+        stage.does_not_apply(f"its address, {address}, is not one of TCP")
     return host, int(port)
 
 

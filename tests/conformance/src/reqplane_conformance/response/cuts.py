@@ -23,7 +23,7 @@ _LOST = "what happens to the streams of a connection that is lost"
 _BEATS = "heartbeats: who sends them while nothing else is to send, and who counts the silence"
 
 
-def _quick(stage: ResponseStage) -> dict[str, float]:
+def _quick(stage: ResponseStage) -> dict[str, Any]:
     """Limits by which silence is noticed soon."""
     return {"heartbeat": 0.1 * stage.patience, "stream_dead_after": _DEAD_AFTER * stage.patience}
 
@@ -77,7 +77,7 @@ class CutCases(ResponseSuite, suite=True):
     @case(within=40.0)
     async def test_never_half_an_item(self, stage: ResponseStage) -> None:
         """When a worker dies while large items are under way, those that arrive are whole."""
-        limits = {**_quick(stage), "stream_window_bytes": 1 << 30}
+        limits = _quick(stage) | {"stream_window_bytes": 1 << 30}
         frontend = await stage.frontend(**limits)
         worker = await stage.outside_worker(**limits)
         pending = frontend.transport.expect("conformance")

@@ -123,7 +123,7 @@ class LifeCases(ResponseSuite, suite=True):
         """An address that is taken is a SettingsError that names its variable, from `listen`."""
         port = stage.one_port()
         if not port:
-            stage.not_exercised("no variable of `loopback` is the number of its port")
+            stage.does_not_apply("no variable of `loopback` is the number of its port")
         first = await stage.frontend(port)
         second = await stage.process(port)
         look = "`listen`: the errors of bind"

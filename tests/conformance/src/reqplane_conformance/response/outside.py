@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from reqplane.model import Broken, ConnectionInfo, End, Part, Prologue, SharedOffer
@@ -68,8 +69,8 @@ class OutsideFrontend(_Outside):
 
 def info_of(members: Mapping[str, Any]) -> ConnectionInfo:
     """The reverse of `dataclasses.asdict`."""
-    offer = members["shared"]
-    return ConnectionInfo(**{**members, "shared": None if offer is None else SharedOffer(**offer)})
+    offer = None if members["shared"] is None else SharedOffer(**members["shared"])
+    return replace(ConnectionInfo(**members), shared=offer)
 
 
 def text_of(part: Part) -> str:

@@ -110,13 +110,13 @@ class ResponseStage(Stage):
 
     # ── who takes part ──
 
-    async def frontend(self, env: Mapping[str, str] | None = None, **limits: Any) -> Process:
+    async def frontend(self, env: Mapping[str, str] | None = None, /, **limits: Any) -> Process:
         """A process that listens for answers."""
         process = await self.process(env, **limits)
         await process.transport.listen()
         return process
 
-    async def process(self, env: Mapping[str, str] | None = None, **limits: Any) -> Process:
+    async def process(self, env: Mapping[str, str] | None = None, /, **limits: Any) -> Process:
         """A process that does nothing yet, a worker perhaps."""
         return Process(*await self.open(env, **limits))
 
@@ -130,7 +130,7 @@ class ResponseStage(Stage):
         self.push(worker.aclose)
         return worker
 
-    async def outside_frontend(self, env: Mapping[str, str] | None = None, **limits: float) -> Any:
+    async def outside_frontend(self, env: Mapping[str, str] | None = None, /, **limits: float) -> Any:
         """Likewise a frontend."""
         frontend = await self.suite.outside_frontend(self, env or {}, **limits)
         self.push(frontend.aclose)
@@ -193,7 +193,7 @@ class ResponseStage(Stage):
             parts += batch
         return parts
 
-    def _check_batch(self, batch: list[Part], before: list[Part]) -> None:
+    def _check_batch(self, batch: list[Any], before: list[Part]) -> None:
         look = "`receive`, and what puts parts into its list"
         check(
             batch, did="receive returned an empty list", wanted="it waits until there is something", look=look
@@ -219,13 +219,14 @@ class ResponseStage(Stage):
 
     async def soon(self, work: Any, what: str, look: str, within: float = 5.0) -> Any:
         """Await something that must not take long."""
+        limit = asyncio.timeout(within * self.patience)
         try:
-            async with asyncio.timeout(within * self.patience) as limit:
+            async with limit:
                 return await work
-        except TimeoutError:
+        except TimeoutError as error:
             if not limit.expired():
                 raise
-        raise Nonconformance(f"{what}: not within {within:g} s", f"{what} soon", look)
+            raise Nonconformance(f"{what}: not within {within:g} s", f"{what} soon", look) from error
 
     async def until(self, condition: Callable[[], object], what: str, within: float = 5.0) -> None:
         """Wait until it holds; Nonconformance that says `what` did not come."""
