@@ -15,7 +15,7 @@ from reqplane.wire.frame import Frame
 from reqplane_conformance.request.stage import OURS, RequestStage
 from reqplane_conformance.verdict import Nonconformance, check, fail
 
-ONCE = "delivery.exactly_once"
+ONCE = "delivery.a_thousand_each_once"
 
 
 async def fate(sending: Awaitable[None]) -> ReqplaneError | None:
