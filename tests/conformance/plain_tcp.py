@@ -48,7 +48,7 @@ class PlainTcp(RequestTransport[tuple[str, str]]):
     )
     settings: ClassVar[type[Any] | None] = PlainSettings
     loopback: ClassVar[Mapping[str, str]] = {"PLAIN_PORT": "0"}
-    limit = 2.0
+    limit = 5.0
     """Seconds until the ack."""
 
     def __init__(self, host: Host) -> None:
