@@ -252,7 +252,10 @@ class RequestTransport(ABC, Generic[Target]):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Free everything; idempotent.  Afterwards `send` raises CannotConnect."""
+        """Free everything, the listeners too; idempotent.  Afterwards `send` raises CannotConnect.
+
+        What is being sent ends at once, by DeliveryUnknown, or CannotConnect where nothing was sent yet.
+        """
 
 
 # ── the response plane ──────────────────────────────────────────────────────────────────────────────

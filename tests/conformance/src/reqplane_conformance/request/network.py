@@ -28,7 +28,6 @@ _MIB = 1 << 20
 _LISTENER = "the task or callback of one connection: whatever happens in it ends this connection, and no more"
 _JUNK = {
     "nothing": b"",
-    "zeros": bytes(65536),
     "ones": b"\xff" * 65536,
     "random": random.Random(1).randbytes(65536),
     "http": b"GET / HTTP/1.1\r\nHost: example\r\n\r\n",
