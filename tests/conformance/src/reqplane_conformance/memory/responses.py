@@ -37,6 +37,8 @@ class MemoryResponses(ResponseTransport):
     )
     settings: ClassVar[type[Any] | None] = MemoryStreamSettings
     loopback: ClassVar[Mapping[str, str]] = {"MEMORY_STREAM_PORT": "0"}
+    pending_class: ClassVar[type[MemoryPending]] = MemoryPending
+    home_class: ClassVar[type[MemoryHome]] = MemoryHome
 
     def __init__(self, host: Host, settings: MemoryStreamSettings) -> None:
         limits = host.limits
@@ -65,7 +67,7 @@ class MemoryResponses(ResponseTransport):
 
     def expect(self, request_id: str, *, sends: bool = False) -> PendingStream:
         info = ConnectionInfo(self.advertised, str(uuid.uuid4()), request_id, self._offer)
-        pending = self._expected[info.subject] = MemoryPending(
+        pending = self._expected[info.subject] = self.pending_class(
             info, sends, lambda: self._expected.pop(info.subject, None)
         )
         return pending
@@ -130,7 +132,7 @@ class MemoryResponses(ResponseTransport):
         number = side.last
         ours = self.host.limits.max_frame_bytes
         largest = ours if offer.max_frame is None else min(ours, offer.max_frame)
-        home = side.streams[number] = MemoryHome(side, number, offer.window, largest, control)
+        home = side.streams[number] = self.home_class(side, number, offer.window, largest, control)
         side.tell(lambda there: there.owner.claim(there, number, info.subject))  # type: ignore[attr-defined]
         return home
 
