@@ -197,6 +197,11 @@ def test_one_case_may_be_chosen(tmp_path: Path):
     assert run.result["level"] == "none"
 
 
+def test_a_case_may_be_chosen_by_its_id(tmp_path: Path):
+    run = toy_run(tmp_path, RIGHT + one_case("pass"), "-k", "toy.one")
+    assert run.outcomes == {"toy.right": "not run", "toy.one": "passed"}
+
+
 def test_a_case_needs_a_sentence(tmp_path: Path):
     run = toy_run(tmp_path, "\n    @case()\n    async def test_dumb(self, stage): pass\n")
     assert "toy.dumb needs one sentence as its docstring" in run.printed
@@ -223,6 +228,7 @@ def test_results_come_together_from_several_processes(tmp_path: Path):
         (["--transport", "file"], "'file' is a discovery backend, so type --discovery file"),
         (["--discovery", "http"], "'http' is a request plane, so type --transport http"),
         (["--transport", "http", "--discovery", "file"], "got both"),
+        (["--transport", "memory"], "this plane never leaves its process"),
     ],
 )
 def test_a_missing_or_unknown_name_is_a_usage_error(tmp_path: Path, arguments: list[str], said: str):

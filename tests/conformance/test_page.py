@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reqplane.model import Capabilities, DiscoveryCapabilities, ResponseCapabilities
 from reqplane_conformance import page
 from reqplane_conformance.case import Case
 
 FILE = Path(__file__).parent.parent.parent / "docs" / "conformance.md"
 TEXT = FILE.read_text()
+CAPABILITIES: dict[str, Any] = {
+    "request plane": Capabilities,
+    "response plane": ResponseCapabilities,
+    "discovery backend": DiscoveryCapabilities,
+}
 COMMAND = "python -m reqplane_conformance.page docs/conformance.md"
 
 
@@ -48,6 +55,13 @@ def test_every_case_has_an_id_and_a_sentence_of_its_own(suite: Any):
     for case in cases:
         assert re.fullmatch(r"[a-z]+\.[a-z0-9_]+", case.id)
         assert "TODO" not in case.sentence
+
+
+@pytest.mark.parametrize("suite", page.suites(), ids=lambda suite: suite.__name__)
+def test_every_capability_has_a_case(suite: Any):
+    """Claiming what nothing shows would be free."""
+    needed = {name for case in suite.all_cases() for name in case.needs}
+    assert needed == {field.name for field in dataclasses.fields(CAPABILITIES[suite.kind])}
 
 
 def test_the_levels_are_those_of_the_report():

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import socket
+import subprocess
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_a_discovery_backend(installed: Installed, readme: Page, processes: Any,
     assert "found by sqlite" in printed
     assert "Traceback" not in printed
     assert PATH not in processes.run(listing, env, tmp_path)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_discovery_backend_conforms(installed: Installed, tmp_path: Path):
+    """As the page says: by its name, and as a class in the plugin's own tests."""
+    page, env = installed("write-a-discovery-backend.md", "reqplane_sqlite.py")
+    command = page.under("Is it right?", "sh")[0].splitlines()[1]
+    done = subprocess.run(command.split(), env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert page.under("Is it right?", "text")[0] in done.stdout
+    page.write(tmp_path, "test_sqlite.py")
+    command = "pytest test_sqlite.py -k lowest_free"
+    done = subprocess.run(command.split(), env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "the discovery backend sqlite of reqplane-sqlite 0.1.0" in done.stdout
 
 
 def test_a_codec(installed: Installed, readme: Page, processes: Any, tmp_path: Path):

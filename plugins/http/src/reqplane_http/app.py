@@ -174,7 +174,7 @@ class Application:
             route.accept(delivery)
         except RequestRefused as error:
             return error.code, shown(error.summary())
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # nothing is awaited here, so it is not this task's
             self._host.log.exception("accepting a request for %s failed", route.endpoint)
             return "refused", "the worker could not take the request; its log has the reason"
         return None

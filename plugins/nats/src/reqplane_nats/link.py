@@ -70,6 +70,7 @@ class Link(Owner):
         self._incoming: Wire | None = None  # where messages come from; a little earlier
         self.max_payload = _DEFAULT_MAX_PAYLOAD
         """The largest message with its headers, in bytes, as the server last said."""
+        self.max_frame_bytes = host.limits.max_frame_bytes
         self.address = settings.servers[0].address
         """The server's, or that of the one tried last."""
         self.problem = "not connected yet"

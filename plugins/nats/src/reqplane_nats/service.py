@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nats.micro.service import EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats
-from reqplane.errors import RequestRefused, UnknownEndpoint
+from reqplane.errors import InvalidFrame, RequestRefused, UnknownEndpoint
 from reqplane.interfaces import Accept, Delivery
 from reqplane.model import Body, EndpointId
 from reqplane.wire.trace import carried
@@ -49,13 +50,18 @@ class Subject:
         headers = carried(block.decode(head)[1]) if head else {}
         delivery = Delivery(payload, headers, "nats")
         try:
+            if len(payload) > self._link.max_frame_bytes:
+                raise InvalidFrame(
+                    f"the frame has {len(payload)} bytes, at most {self._link.max_frame_bytes} are allowed "
+                    f"here (DYN_MAX_FRAME_BYTES)"
+                )
             if len(self.accepts) == 1:
                 self.accepts[0](delivery)
             else:
                 self._offer(delivery)
         except RequestRefused as error:
             self._refuse(reply, error.code, error.summary())
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # nobody awaits here, so nobody cancels either
             self._log.exception("accepting a request for %s failed", self.name)
             self._refuse(reply, "refused", "the worker could not take the request; its log has the reason")
         else:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reqplane_conformance.request import RequestTransportConformance
     from reqplane_conformance.response import ResponseTransportConformance
 
-__all__ = ["DiscoveryConformance", "RequestTransportConformance", "ResponseTransportConformance"]
+__all__ = ["RequestTransportConformance", "ResponseTransportConformance", "DiscoveryConformance"]
 
 _PLACES = {
     "RequestTransportConformance": "reqplane_conformance.request",

@@ -51,7 +51,13 @@ def wanted_kind(config: pytest.Config) -> str:
         _find("--discovery", backend, (DISCOVERY,))
         return DISCOVERY.what
     if transport:
-        return _find("--transport", transport, (REQUEST_PLANE, RESPONSE))[0].what
+        kind, cls = _find("--transport", transport, (REQUEST_PLANE, RESPONSE))
+        if cls.__module__.startswith("reqplane_conformance."):
+            raise pytest.UsageError(
+                f"--transport {transport}: this plane never leaves its process, so it is tried by a class that "
+                f"makes its workers there: class TestMemory(InMemory, RequestTransportConformance)"
+            )
+        return kind.what
     raise pytest.UsageError(
         "the conformance suite has nothing to try: add --transport NAME (`reqplane plugins` lists the "
         "names), or --discovery NAME for a discovery backend"

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from reqplane_conformance.late import read_at_once
 from reqplane_conformance.stage import Stage
 from reqplane_conformance.verdict import Nonconformance
 
@@ -56,7 +57,7 @@ class OutsideProcess:
         )
         outside = cls(stage, process)
         os.set_blocking(outside._output, False)
-        asyncio.get_running_loop().add_reader(outside._output, outside._read)
+        read_at_once(outside._output, outside._read)
         try:
             outside.begun(await outside.wait_for(cls.ready, _START * stage.patience))
         except BaseException:

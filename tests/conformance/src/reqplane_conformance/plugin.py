@@ -60,6 +60,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return True
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`-k` knows a case by its id and its group, too."""
+    function = getattr(item, "function", None)
+    if _is_conformance(getattr(item, "cls", None)) and is_case(function):
+        item.extra_keyword_matches.add(test_case(function).id)
+
+
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Every conformance class has the suite's own cases: also one that was changed after it was made."""
     if (misuse := session.config.stash.get(_MISUSE, None)) is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def resident_bytes(pid: int | None = None) -> int:
-    """What it holds in memory now; of this process what was given up does not count."""
+    """What a process holds in memory now; without a pid this one, after what nobody needs was let go."""
     if pid is None:
         gc.collect()
     with suppress(OSError):  # a small container has no `ps`

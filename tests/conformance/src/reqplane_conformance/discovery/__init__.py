@@ -15,7 +15,7 @@ from reqplane_conformance.discovery.watching import WatchCases
 
 
 class DiscoveryConformance(
-    NumberCases, RecordCases, WatchCases, LeaseCases, ForeignCases, LifeCases, suite=True
+    LifeCases, ForeignCases, LeaseCases, WatchCases, RecordCases, NumberCases, suite=True
 ):
     """Tells whether a discovery backend is right.
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 from reqplane.model import EndpointId
 
 from reqplane_conformance.discovery.stage import DiscoveryStage
+from reqplane_conformance.late import read_at_once
 from reqplane_conformance.outside import import_path
 from reqplane_conformance.verdict import Nonconformance
 
@@ -63,7 +64,7 @@ class OutsideProcess:
         )
         outside = cls(stage, process)
         os.set_blocking(outside._output, False)
-        asyncio.get_running_loop().add_reader(outside._output, outside._read)
+        read_at_once(outside._output, outside._read)
         try:
             await outside._answer("open", _START)
         except BaseException:

@@ -8,15 +8,26 @@ from reqplane.interfaces import RequestTransport
 
 from reqplane_conformance.request.delivery import DeliveryCases
 from reqplane_conformance.request.failure import FailureCases
+from reqplane_conformance.request.frames import FrameCases
 from reqplane_conformance.request.headers import HeaderCases
 from reqplane_conformance.request.life import LifeCases
 from reqplane_conformance.request.network import NetworkCases
 from reqplane_conformance.request.opening import OpeningCases
+from reqplane_conformance.request.records import RecordCases
 from reqplane_conformance.request.refusals import RefusalCases
 
 
 class RequestTransportConformance(
-    OpeningCases, LifeCases, NetworkCases, FailureCases, RefusalCases, HeaderCases, DeliveryCases, suite=True
+    OpeningCases,
+    LifeCases,
+    NetworkCases,
+    FailureCases,
+    RefusalCases,
+    HeaderCases,
+    RecordCases,
+    DeliveryCases,
+    FrameCases,
+    suite=True,
 ):
     """Tells whether a request transport is right.
 

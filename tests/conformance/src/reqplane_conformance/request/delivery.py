@@ -1,17 +1,68 @@
-"""Frames arrive: whole, once, and acknowledged at the right moment."""
+"""Frames arrive once, are acknowledged at the right moment, and do not wait for one another."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
+from reqplane.interfaces import Delivery
+from reqplane.model import Peer
 from reqplane.wire.frame import Frame
 
 from reqplane_conformance.case import case
+from reqplane_conformance.request.frames import READING, check_arrived, noise
 from reqplane_conformance.request.hooks import RequestSuite
-from reqplane_conformance.request.stage import RequestStage
+from reqplane_conformance.request.stage import OURS, Frontend, RequestStage, bytes_of
 from reqplane_conformance.verdict import check
 
-_READING = "the listener's code that reads a frame, and `send`, which writes `frame.buffers` one by one"
+_LARGE = 1024 * 1024
+_AGAIN = "what sends again by itself: a library's retries, a redelivery by the broker, a lost connection"
+
+
+def check_each_once(arrived: Iterable[bytes], sent: Iterable[Frame]) -> None:
+    """What arrived are these frames, each once, in any order."""
+    __tracebackhide__ = True
+    counts, wanted = Counter(arrived), {frame.join() for frame in sent}
+    lost = sum(frame not in counts for frame in wanted)
+    strange = sum(frame not in wanted for frame in counts)
+    check(
+        not lost and not strange,
+        did=f"of {len(wanted)} frames that were acknowledged {lost} did not arrive as they were sent; "
+        f"{strange} arrived that nobody sent",
+        wanted="frames that are on their way together do not mix: each arrives whole",
+        look=f"{READING}: with an await between two writes to one connection others come in between",
+    )
+    twice = [frame for frame, count in counts.items() if count > 1]
+    check(
+        not twice,
+        did=f"of {len(wanted)} frames {len(twice)} arrived more than once, such as {twice[:1]!r:.120}",
+        wanted="a frame is handed to accept once: whatever it asks for would be done twice",
+        look=_AGAIN,
+        blame="delivery.not_again_while_accept_takes_long",
+    )
+
+
+async def send_all(
+    frontend: Frontend, worker: Any, frames: Iterable[Frame], at_once: int, **more: Any
+) -> None:
+    """Deliver them all, so many at a time; `more` is for `deliver`."""
+    left = iter(frames)
+    how: dict[str, Any] = {"within": 20.0, "when": f"with {at_once} on their way at once", **more}
+
+    async def one_after_the_other() -> None:
+        for frame in left:
+            await frontend.deliver(worker, frame, **how)
+
+    sending = [asyncio.create_task(one_after_the_other()) for _ in range(at_once)]
+    try:
+        await asyncio.gather(*sending)
+    finally:  # not a TaskGroup, which would hide a verdict in a group of them
+        for task in sending:
+            task.cancel()
 
 
 class DeliveryCases(RequestSuite, suite=True):
@@ -19,30 +70,16 @@ class DeliveryCases(RequestSuite, suite=True):
 
     group = "delivery"
 
-    @case()
-    async def test_byte_for_byte(self, stage: RequestStage) -> None:
-        """A frame arrives as the bytes that were sent, every value of a byte among them."""
-        frontend, worker = await stage.frontend(), await stage.worker()
-        frame = stage.frame(bytes(range(256)))
-        await frontend.send(worker, frame)
-        check(worker.got, did="send returned, and accept was not called", wanted="accept is called first")
-        arrived = worker.frames[0]
-        check(
-            arrived == frame.join(),
-            did=f"a frame of {len(frame)} bytes arrived as {len(arrived)} bytes, {arrived[:60]!r} …",
-            wanted=f"the bytes that were sent, {frame.join()[:60]!r} …",
-            look=_READING,
-        )
-
-    @case()
+    @case(priority=3)
     async def test_acks_before_the_handler_ends(self, stage: RequestStage) -> None:
         """The ack does not wait for the handler, which may run for minutes."""
         frontend, worker = await stage.frontend(), await stage.worker()
         over = asyncio.Event()
         handlers: list[asyncio.Task[bool]] = []
         worker.on_accept = lambda _: handlers.append(asyncio.create_task(over.wait()))
+        look = "what the listener awaits between accept and the ack"
         try:
-            await frontend.send(worker, within=5.0)
+            await frontend.deliver(worker, within=3.0, when="while its handler still runs", look=look)
         finally:
             over.set()
             await asyncio.gather(*handlers)
@@ -53,7 +90,7 @@ class DeliveryCases(RequestSuite, suite=True):
         worker = await stage.outside()
         frontend = await stage.frontend()
         await worker.do("takes", seconds=0.3)
-        await frontend.send(worker, Frame(b"{}", b"slow"))
+        await frontend.deliver(worker)
         loop = asyncio.get_running_loop()
         returned = loop.time()
         await stage.until(lambda: worker.got, "the frame")
@@ -63,3 +100,135 @@ class DeliveryCases(RequestSuite, suite=True):
             wanted="the ack is written when accept has returned",
             look="the order of `accept(delivery)` and the ack in the listener",
         )
+
+    @case(priority=3)
+    async def test_not_again_while_accept_takes_long(self, stage: RequestStage) -> None:
+        """A frame is handed to accept once, also where the ack takes more than a second."""
+        worker = await stage.outside()
+        frontend = await stage.frontend()
+        await worker.do("takes", seconds=1.5)
+        frame = await frontend.deliver(worker, when="1.5 s after it was sent")
+        await worker.do("takes", seconds=0.0)
+        last = await frontend.deliver(worker)
+        await stage.until(lambda: last.join() in worker.frames, "the frame that was sent last")
+        check_each_once(worker.frames, [frame, last])
+
+    @case(within=30.0)
+    async def test_a_thousand_each_once(self, stage: RequestStage) -> None:
+        """Of a thousand frames, 50 on their way at a time, none is lost and none arrives twice."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        frames = [stage.frame(noise(1 + number % 200)) for number in range(1000)]
+        await send_all(frontend, worker, frames, at_once=50)
+        check_each_once(worker.frames, frames)
+
+    @case()
+    async def test_the_first_sixty_four_at_once(self, stage: RequestStage) -> None:
+        """The first 64 frames of a process may all be sent at once, before there is any connection."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        frames = [stage.frame() for _ in range(64)]
+        await send_all(frontend, worker, frames, at_once=64)
+        check_each_once(worker.frames, frames)
+
+    @case(within=20.0)
+    async def test_large_and_small_do_not_mix(self, stage: RequestStage) -> None:
+        """Large and small frames that are sent at once arrive whole, each with its own bytes."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        large = min(_LARGE, frontend.transport.max_frame_bytes) - 1024
+        sizes = [large if number % 8 == 0 else 10 + number for number in range(64)]
+        frames = [stage.frame(noise(size)) for size in sizes]
+        await send_all(frontend, worker, frames, at_once=64)
+        check_each_once(worker.frames, frames)
+
+    @case(within=30.0)
+    async def test_a_stuck_worker_holds_up_nobody(self, stage: RequestStage) -> None:
+        """While one worker takes nothing, frames to others are delivered as if it were not there."""
+        frontend, worker, stuck = await stage.frontend(), await stage.worker(), await stage.outside()
+        await frontend.deliver(stuck)
+        body = noise(min(_LARGE, frontend.transport.max_frame_bytes) - 1024)
+        waiting: list[asyncio.Task[None]] = []
+        async with self.clogged(stuck):
+            for number in range(36):
+                frame = stage.frame(body if number < 4 else b"small")
+                waiting.append(asyncio.create_task(_let_fail(frontend, stuck, frame)))
+            await asyncio.sleep(0.05)
+            when = "by one worker while 36 frames to another one wait"
+            look = "what all targets share: a lock, a pool, a limit, a connection read by turns"
+            frames = [stage.frame() for _ in range(64)]
+            await send_all(frontend, worker, frames, at_once=16, within=3.0, when=when, look=look)
+        await asyncio.gather(*waiting)
+
+    @case()
+    async def test_a_frame_stays_as_it_was_accepted(self, stage: RequestStage) -> None:
+        """What accept got keeps its bytes: the handler reads them later, when others have come."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        kept: list[Delivery] = []
+        worker.on_accept = kept.append
+        frames = [stage.frame(noise(size)) for size in (10, 10, 10, 1000, 70_000, 70_000) * 4]
+        for frame in frames:
+            await frontend.deliver(worker, frame)
+        changed = sum(bytes_of(one.frame) != frame.join() for one, frame in zip(kept, frames, strict=True))
+        check(
+            not changed,
+            did=f"of {len(frames)} frames {changed} had other bytes when the last one had arrived",
+            wanted="the bytes of a Delivery are nobody else's from then on",
+            look="a receive buffer that is used again: copy the frame out of it, or begin a new one",
+        )
+
+    @case()
+    async def test_a_frame_can_be_sent_again(self, stage: RequestStage) -> None:
+        """`send` leaves the frame as it is: after a refusal the core sends it to another worker."""
+        frontend, first, second = await stage.frontend(), await stage.worker(), await stage.worker()
+        frame = stage.frame(bytearray(noise(100_000)))
+        for worker in (first, second, first):
+            check_arrived(worker, await frontend.deliver(worker, frame, when="each time that it is sent"))
+
+    @case(priority=3)
+    async def test_accept_runs_on_the_loop(self, stage: RequestStage) -> None:
+        """`accept` is called on the event loop of the runtime, never in another thread."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        threads: list[threading.Thread] = []
+        worker.on_accept = lambda _: threads.append(threading.current_thread())
+        await frontend.deliver(worker)
+        check(
+            threads == [threading.current_thread()],
+            did=f"accept was called in {', '.join(thread.name for thread in threads)}",
+            wanted="in the thread of the event loop: accept starts tasks, which only works there",
+            look="callbacks of your library: hand them over by loop.call_soon_threadsafe",
+        )
+
+    @case()
+    async def test_tells_what_came_and_whence(self, stage: RequestStage) -> None:
+        """A Delivery has bytes, a mapping of headers, the plane's name, and a Peer if that is known."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        got: list[Delivery] = []
+        worker.on_accept = got.append
+        await frontend.deliver(worker)
+        delivery: Any = got[0]
+        peer = delivery.peer
+        rules: dict[str, bool] = {
+            "frame": isinstance(delivery.frame, bytes | bytearray | memoryview | Frame),
+            "headers": isinstance(delivery.headers, Mapping),
+            "plane": delivery.plane == stage.subject.name,
+            "peer": peer is None or (isinstance(peer, Peer) and bool(peer.address)),
+        }
+        for name, holds in rules.items():
+            check(
+                holds,
+                did=f"the Delivery's {name} was {getattr(delivery, name)!r:.200}",
+                wanted="the frame's bytes, a mapping, the transport's `name`, and None or Peer(address)",
+                look="the arguments of Delivery",
+            )
+
+    @case()
+    async def test_without_a_deadline(self, stage: RequestStage) -> None:
+        """A call without a deadline has `NEVER`, which is infinite, as its deadline."""
+        frontend, worker = await stage.frontend(), await stage.worker()
+        look = "arithmetic with `deadline`: an infinite one fits no integer and no timer"
+        frame = await frontend.deliver(worker, within=None, when="whose deadline is infinite", look=look)
+        check_arrived(worker, frame)
+
+
+async def _let_fail(frontend: Frontend, worker: Any, frame: Frame) -> None:
+    """Send to a worker that takes nothing; it may take the frame later, or the send may fail."""
+    with suppress(*OURS):
+        await frontend.send(worker, frame, within=20.0)

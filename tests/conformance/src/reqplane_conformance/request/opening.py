@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import os
 import socket
 import sys
@@ -184,7 +185,7 @@ class OpeningCases(RequestSuite, suite=True):
     async def test_prints_nothing(self, stage: RequestStage) -> None:
         """What it has to say goes to Host.log, and nothing to standard output or standard error."""
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _logs_go_somewhere():
             frontend, worker = await stage.frontend(), await stage.worker()
             await frontend.send(worker)
             worker.refuse = RuntimeError("a defect of the core")
@@ -213,6 +214,17 @@ class OpeningCases(RequestSuite, suite=True):
             wanted="nothing happens before `open`",
             look="what stands at the top level of its modules",
         )
+
+
+@contextmanager
+def _logs_go_somewhere() -> Iterator[None]:
+    """Without any handler, logging itself prints warnings."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def wrong_values(subject: type[Any]) -> Iterator[tuple[str, str]]:

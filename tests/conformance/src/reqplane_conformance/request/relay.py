@@ -17,6 +17,8 @@ from reqplane_conformance.request.places import Place, moved, reached
 from reqplane_conformance.request.stage import Got, RequestStage
 
 _CHUNK = 65536
+_PAUSE = 0.001
+"""Seconds between two pieces, so that the other side is told of each by itself."""
 _NO_ADDRESS = "its records name no address that a socket could reach"
 
 Stranger = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -171,7 +173,8 @@ class Relay(Between):
                 for piece in self._cut_up(allowed(data)):
                     writer.write(piece)
                     await writer.drain()
-                    await asyncio.sleep(0)
+                    if self.pieces is not None:
+                        await asyncio.sleep(_PAUSE)
                 if self.most is not None and self.most < 0:
                     self.most = None
                     await writer.drain()

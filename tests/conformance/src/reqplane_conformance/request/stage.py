@@ -150,13 +150,33 @@ class Frontend:
                 blame=ONLY_OURS,
             ) from error
 
+    async def deliver(
+        self,
+        worker: Any,
+        frame: Frame | None = None,
+        headers: Headers | None = None,
+        *,
+        within: float | None = 10.0,
+        when: str = "where a worker listens and accepts",
+        look: str = "",
+    ) -> Frame:
+        """Send what has to arrive, and return it; `when` completes "a frame is acknowledged …"."""
+        __tracebackhide__ = True
+        frame = frame or self._stage.frame()
+        try:
+            await self.send(worker, frame, headers, within=within)
+        except OURS as error:
+            shown = f"send raised {type(error).__name__} for a frame of {len(frame)} bytes: {error}"
+            raise Nonconformance(shown, f"a frame is acknowledged {when}", look) from error
+        return frame
+
 
 class RequestStage(Stage):
     """Opens frontends and workers; `suite` has the hooks."""
 
     leftover_case = "life.nothing_left_over"
 
-    def frame(self, body: bytes = b"hello", **header: Any) -> Frame:
+    def frame(self, body: Body = b"hello", **header: Any) -> Frame:
         """A frame with a head of its own, so that each can be told from the others."""
         head = {"id": f"conformance-{next(_numbers)}", **header}
         return Frame(json.dumps(head).encode(), body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Mapping
 
@@ -42,15 +43,17 @@ STRANGERS: Mapping[str, Stranger] = {
 class Flood:
     """Answers without end; `grown` is by how much this process grew meanwhile."""
 
+    enough = 100 * _MIB
+
     def __init__(self) -> None:
         self.grown = 0
         self._before = resident_bytes()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        for _ in range(128):
-            writer.write(b"HTTP/1.1 " + b"a" * 2 * _MIB)
+        for _ in range(1024):
+            writer.write(b"HTTP/1.1 " + b"a" * _MIB)
             await writer.drain()
-            self.grown = max(self.grown, resident_bytes() - self._before)
-            if self.grown > 200 * _MIB:
+            self.grown = max(self.grown, resident_bytes(os.getpid()) - self._before)
+            if self.grown > self.enough:
                 return

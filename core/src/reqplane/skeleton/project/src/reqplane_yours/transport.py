@@ -74,13 +74,17 @@ class YoursTransport(RequestTransport[str]):
                 finally:
                     writer.transport.abort()  # close() would wait until all is sent
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-            timed_out = isinstance(error, TimeoutError) and not self._closed
-            why = "no answer in time" if timed_out else describe(error)
-            if connected or (timed_out and now() >= deadline):
-                raise DeliveryUnknown("timed_out" if timed_out else "connection_lost", why) from error
-            raise CannotConnect(why) from error  # not one byte was sent
+            timed_out, why = isinstance(error, TimeoutError) and not self._closed, self._why(error)
+            if not connected and not (timed_out and now() >= deadline):
+                raise CannotConnect(why) from error  # not one byte was sent
+            raise DeliveryUnknown("timed_out" if timed_out else "connection_lost", why) from error
         finally:
             self._under_way.discard(limit)
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return "the transport was closed" if self._closed else "no answer in time"
+        return "closed without an answer" if isinstance(error, EOFError) else describe(error)
 
     async def listen(self, served: Served, accept: Accept) -> Listener:
         return await self._server.listen(served, accept)

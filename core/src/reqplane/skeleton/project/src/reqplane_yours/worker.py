@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from reqplane.errors import InvalidFrame, UnknownEndpoint, WorkerBusy
+from reqplane.errors import InvalidFrame, RequestRefused, UnknownEndpoint, WorkerBusy
 from reqplane.interfaces import Accept, Delivery, Host, Listener
 from reqplane.model import Headers, Peer, Served
 from reqplane.settings import host, port, setting, settings_class
@@ -30,7 +30,7 @@ class Server:
     """Opened by the first listener, closed with the last."""
 
     def __init__(self, host: Host, settings: YoursSettings) -> None:
-        self.host, self._settings = host, settings
+        self.host, self.settings = host, settings
         self.endpoints: dict[str, Accept] = {}
         self.address = ""
         self._server: asyncio.Server | None = None
@@ -38,17 +38,26 @@ class Server:
         self._opening = asyncio.Lock()
 
     async def listen(self, served: Served, accept: Accept) -> Listener:
-        async with self._opening:
-            if self._server is None:
-                await self._open(self._settings.host, self._settings.port)
-        self.endpoints[str(served.endpoint)] = accept
-        return YoursListener(self, str(served.endpoint))
+        endpoint = str(served.endpoint)
+        self.endpoints[endpoint] = accept
+        try:
+            async with self._opening:
+                if self._server is None:
+                    await self._open(self.settings.host, self.settings.port)
+        except BaseException:  # cancelled perhaps
+            await self.leave(endpoint, accept)
+            raise
+        return YoursListener(self, endpoint, accept)
 
     async def _open(self, host: str, port: int) -> None:
         names = {"host_variable": "DYN_YOURS_HOST", "port_variable": "DYN_YOURS_PORT"}
         listening = await listening_socket(host, port, **names, backlog=1024)
         self.address = host_and_port(self.host.advertise(host), listening.getsockname()[1])
-        self._server = await asyncio.start_server(self._connected, sock=listening, limit=MOST)
+        # `start_server` alone, if it were cancelled, would leave a server that nobody knows.
+        self._server = await asyncio.start_server(
+            self._connected, sock=listening, limit=MOST, start_serving=False
+        )
+        await self._server.start_serving()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def over(task: asyncio.Task[Any]) -> None:  # a task that is cancelled early never gets to a `finally`
@@ -59,8 +68,9 @@ class Server:
         self._connections.add(task)
         task.add_done_callback(over)
 
-    async def leave(self, endpoint: str) -> None:
-        self.endpoints.pop(endpoint, None)
+    async def leave(self, endpoint: str, accept: Accept) -> None:
+        if self.endpoints.get(endpoint) is accept:
+            del self.endpoints[endpoint]
         if not self.endpoints:
             await self.close()
 
@@ -77,8 +87,8 @@ class Server:
 class YoursListener(Listener):
     """One endpoint on the server."""
 
-    def __init__(self, server: Server, endpoint: str) -> None:
-        self._server, self._endpoint = server, endpoint
+    def __init__(self, server: Server, endpoint: str, accept: Accept) -> None:
+        self._server, self._endpoint, self._accept = server, endpoint, accept
 
     def record(self, instance_id: int) -> Mapping[str, Any]:
         return {"yours": f"{self._server.address}/{self._endpoint}"}
@@ -87,7 +97,7 @@ class YoursListener(Listener):
         """A frame is accepted and its ack is written in one step: nothing to wait for."""
 
     async def close(self) -> None:
-        await self._server.leave(self._endpoint)
+        await self._server.leave(self._endpoint, self._accept)
 
 
 class Incoming:
@@ -96,7 +106,8 @@ class Incoming:
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self._server, self._host = server, server.host
-        self._peer = host_and_port(*writer.get_extra_info("peername")[:2])
+        peer = writer.get_extra_info("peername")  # None if it is gone already
+        self._peer = host_and_port(*peer[:2]) if peer else "nobody"
 
     async def run(self) -> None:
         try:
@@ -125,4 +136,10 @@ class Incoming:
         """Hand the frame to the endpoint's worker."""
         if endpoint not in self._server.endpoints:
             raise UnknownEndpoint(f"{endpoint} is not served here")
-        self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
+        try:
+            self._server.endpoints[endpoint](Delivery(frame, headers, "yours", Peer(self._peer)))
+        except RequestRefused:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # it is accept's own: nobody cancels us here
+            self._host.log.exception("accepting a request for %s failed", endpoint)
+            raise RequestRefused("the worker could not take the request; its log has the reason") from error
