@@ -1,4 +1,15 @@
-"""A response transport in memory: answers go from one runtime of an event loop to another."""
+"""A response transport in memory: answers go from one runtime of an event loop to another.
+
+A double for unit tests of what reads or writes a stream:
+
+    pending = frontend.expect("a request's id")
+    home = await worker.call_home(pending.info, told.append)
+    home.prologue(None)
+    home.write(b"item")
+    worker.vanish()  # now `pending.receive()` gives Prologue and the item, or less, and then Broken
+
+where both are made with `await MemoryResponses.open(host)`, and the frontend has done `await listen()`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +39,8 @@ class MemoryStreamSettings:
 class MemoryResponses(ResponseTransport):
     """Joins the two ends of each stream by its subject.
 
-    For tests: `frozen` while it neither hears nor says anything, and `vanish` as by `kill -9`.
+    For tests: `frozen` while it neither hears nor says anything, `vanish` as by `kill -9`, and a
+    `network().delay` for what goes from one to another.
     """
 
     name: ClassVar[str] = "memory_stream"

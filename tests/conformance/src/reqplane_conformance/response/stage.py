@@ -24,7 +24,7 @@ from reqplane_conformance.verdict import Nonconformance, check, fail
 
 WINDOW = 64 * 1024
 """The window of cases that fill one."""
-_FEW = 50
+_FEW = 20
 """Bytes of an item that messages show."""
 
 
