@@ -5,11 +5,6 @@ from __future__ import annotations
 from reqplane_conformance import ResponseTransportConformance
 from reqplane_conformance.memory.responding import InMemory
 from reqplane_conformance.memory.responses import MemoryResponses
-from reqplane_tcp_stream.transport import TcpStreamTransport
-
-
-class TestTcpStream(ResponseTransportConformance):
-    transport = TcpStreamTransport
 
 
 class TestMemory(InMemory, ResponseTransportConformance):

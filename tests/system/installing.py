@@ -29,6 +29,7 @@ def project(package: str) -> dict[str, Any]:
 def foreign_requirements() -> list[str]:
     """What our distributions need from others."""
     lines = {line for package in FOLDERS for line in project(package)["dependencies"]}
+    lines.update(project("reqplane")["optional-dependencies"]["etcd"])
     return sorted(line for line in lines if not line.startswith("reqplane"))
 
 

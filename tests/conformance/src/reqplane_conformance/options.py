@@ -54,8 +54,8 @@ def wanted_kind(config: pytest.Config) -> str:
         kind, cls = _find("--transport", transport, (REQUEST_PLANE, RESPONSE))
         if cls.__module__.startswith("reqplane_conformance."):
             raise pytest.UsageError(
-                f"--transport {transport}: this plane never leaves its process, so it is tried by a class that "
-                f"makes its workers there: class TestMemory(InMemory, RequestTransportConformance)"
+                f"--transport {transport}: this plane never leaves its process, so it is tried by a class "
+                f"that makes its workers there: class TestMemory(InMemory, RequestTransportConformance)"
             )
         return kind.what
     raise pytest.UsageError(

@@ -11,6 +11,7 @@ from reqplane_conformance.request.failure import FailureCases
 from reqplane_conformance.request.frames import FrameCases
 from reqplane_conformance.request.headers import HeaderCases
 from reqplane_conformance.request.life import LifeCases
+from reqplane_conformance.request.manners import MannersCases
 from reqplane_conformance.request.network import NetworkCases
 from reqplane_conformance.request.opening import OpeningCases
 from reqplane_conformance.request.records import RecordCases
@@ -18,6 +19,7 @@ from reqplane_conformance.request.refusals import RefusalCases
 
 
 class RequestTransportConformance(
+    MannersCases,
     OpeningCases,
     LifeCases,
     NetworkCases,

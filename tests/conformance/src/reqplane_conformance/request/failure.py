@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 
 import pytest
 from reqplane.errors import CannotConnect, DeliveryUnknown, FrameTooLarge, ReqplaneError
@@ -13,18 +12,16 @@ from reqplane_conformance.request.fates import Audit, fate, fates, is_time_out, 
 from reqplane_conformance.request.hooks import RequestSuite
 from reqplane_conformance.request.relay import place_of
 from reqplane_conformance.request.stage import Frontend, RequestStage, Worker
+from reqplane_conformance.request.waiting import AT_ONCE, WAITS, ends, until_it_works
 from reqplane_conformance.stage import NotExercised
 from reqplane_conformance.usage import resident_bytes
-from reqplane_conformance.verdict import check, expected, fail
+from reqplane_conformance.verdict import check, expected
 
 _MIB = 1 << 20
 _OWN_TIME_OUT = 30.0
 """Seconds within which a transport gives up by itself, where no deadline tells it to."""
 
 
-_BOUNDED = "its deadline bounds the wait"
-_AT_ONCE = "an error at once, without waiting for a time-out"
-_WAITS = "what bounds the wait for the ack: min(deadline, now + a time-out of your own)"
 _BY_ITSELF = "a transport bounds the wait by a time-out of its own too"
 
 
@@ -53,13 +50,13 @@ class FailureCases(RequestSuite, suite=True):
         """Where nobody listens a send fails at once, by CannotConnect, so that another worker is asked."""
         frontend, worker = await stage.frontend(), await gone(stage)
         with expected(CannotConnect, when="at once when nobody listens there"):
-            await ends(stage, frontend.send(worker), 2.0, _AT_ONCE)
+            await ends(stage, frontend.send(worker), 2.0, AT_ONCE)
 
     @case(priority=3)
     async def test_worker_vanished(self, stage: RequestStage) -> None:
         """A send to a worker that was killed fails, also on a connection that was there before."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         await self.vanish(worker)
         with expected(CannotConnect, DeliveryUnknown, when="when the worker's process is gone"):
             await ends(stage, frontend.send(worker, within=1.0), 2.5)
@@ -68,7 +65,7 @@ class FailureCases(RequestSuite, suite=True):
     async def test_dead_worker_is_noticed(self, stage: RequestStage) -> None:
         """Sends to a worker that was killed soon fail without waiting for a time-out."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         await self.vanish(worker)
         errors: list[ReqplaneError | None] = [None]
         while len(errors) <= 5 and (errors[-1] is None or is_time_out(errors[-1])):
@@ -95,25 +92,25 @@ class FailureCases(RequestSuite, suite=True):
         """A send to a worker that says nothing ends at its deadline, by DeliveryUnknown("timed_out")."""
         frontend, worker = await stage.frontend(), await stage.outside()
         if connected:
-            await frontend.send(worker)
+            await frontend.deliver(worker)
         kinds = (DeliveryUnknown,) if connected else (DeliveryUnknown, CannotConnect)
         async with self.clogged(worker):
-            with expected(*kinds, when="at the deadline, when no ack has come", look=_WAITS) as caught:
+            with expected(*kinds, when="at the deadline, when no ack has come", look=WAITS) as caught:
                 await ends(stage, frontend.send(worker, within=0.5), 2.0)
         check(
             not isinstance(caught.error, DeliveryUnknown) or caught.error.reason == "timed_out",
             did=f"send {told(caught.error)}",
             wanted='DeliveryUnknown("timed_out", …) when the deadline passes',
-            look=_WAITS,
+            look=WAITS,
         )
 
     @case(within=_OWN_TIME_OUT + 10, priority=4)
     async def test_frozen_worker_without_deadline(self, stage: RequestStage) -> None:
         """Without a deadline a send to a silent worker ends by a time-out of the transport's own."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         async with self.clogged(worker):
-            with expected(DeliveryUnknown, when="after a time-out of its own", look=_WAITS):
+            with expected(DeliveryUnknown, when="after a time-out of its own", look=WAITS):
                 await ends(stage, frontend.send(worker, within=None), _OWN_TIME_OUT, _BY_ITSELF)
 
     @case()
@@ -138,7 +135,7 @@ class FailureCases(RequestSuite, suite=True):
     async def test_deadline_has_passed(self, stage: RequestStage) -> None:
         """A send whose deadline has passed already ends at once."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         look = "the seconds that are left: many libraries take a negative number as `for ever`"
         async with self.clogged(worker):
             for within in (0.0, -5.0):
@@ -152,7 +149,7 @@ class FailureCases(RequestSuite, suite=True):
         size = min(_MIB, frontend.transport.max_frame_bytes - 1024)
         at_once, rounds = 16, 8
         held: list[int] = []
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         async with self.clogged(worker):
             for _ in range(2 * rounds):
                 frames = [stage.frame(b"x" * size) for _ in range(at_once)]
@@ -173,7 +170,7 @@ class FailureCases(RequestSuite, suite=True):
     async def test_errors_say_where(self, stage: RequestStage) -> None:
         """Errors name the address and the problem, so that their readers know where to look."""
         frontend, outside, closed = await stage.frontend(), await stage.outside(), await gone(stage)
-        await frontend.send(outside)
+        await frontend.deliver(outside)
         async with self.clogged(outside):
             errors = [await fate(frontend.send(outside, within=0.2))]
         errors.append(await fate(frontend.send(closed, within=0.5)))
@@ -194,7 +191,7 @@ class FailureCases(RequestSuite, suite=True):
         """It works again by itself when the worker is back at its address, and when its server is back."""
         port = stage.one_port()
         frontend, worker = await stage.frontend(), await stage.outside(**port)
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         await self.vanish(worker)
         await fate(ends(stage, frontend.send(worker, within=0.5), 2.0))
         again = await stage.outside(**port)
@@ -207,32 +204,24 @@ class FailureCases(RequestSuite, suite=True):
             return
         await until_it_works(stage, frontend, again)
 
+    @case(within=40.0)
+    async def test_killed_under_traffic(self, stage: RequestStage) -> None:
+        """When a worker is killed under traffic, each frame is accepted where its sender was told so."""
+        port, audit, over = stage.one_port(), Audit(), asyncio.Event()
+        workers = [await stage.outside(**port)]
 
-async def ends(stage: RequestStage, sending: Awaitable[None], seconds: float, wanted: str = _BOUNDED) -> None:
-    """Wait for a send; Nonconformance if it takes longer than so many seconds."""
-    __tracebackhide__ = True
-    loop = asyncio.get_running_loop()
-    limit = seconds * stage.patience
-    began = loop.time()
-    task = asyncio.ensure_future(sending)
-    await asyncio.wait({task}, timeout=limit + 5 * stage.patience)
-    took = loop.time() - began
-    if took >= limit:
-        task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
-        fail(f"send took {took:.2f} s, or longer", f"{wanted}, here {limit:g} s at most", _WAITS)
-    await task
+        async def keep_sending(frontend: Frontend) -> None:
+            while not over.is_set():
+                await audit.send(frontend, workers[-1], stage.frame(b"x" * 2000), within=1.0)
+                await asyncio.sleep(0.001)  # a send may fail without waiting for anything
 
-
-async def until_it_works(stage: RequestStage, frontend: Frontend, worker: object) -> None:
-    """Send until it is acked again."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 10 * stage.patience
-    while (error := await fate(frontend.send(worker, within=1.0))) is not None:
-        check(
-            loop.time() < end,
-            did=f"10 s after the other side was back, send still {told(error)}",
-            wanted="it connects again by itself, soon",
-            look="what is done with a connection that was lost: is it dropped, and a new one made?",
-        )
-        await asyncio.sleep(0.05)
+        frontends = [await stage.frontend() for _ in range(2)]
+        senders = [asyncio.create_task(keep_sending(frontend)) for frontend in frontends for _ in range(4)]
+        await stage.until(lambda: len(workers[0].got) > 100, "100 frames")
+        await self.vanish(workers[0])
+        workers.append(await stage.outside(**port))
+        await stage.until(lambda: len(workers[1].got) > 100, "100 frames at a new worker", 10.0)
+        over.set()
+        await asyncio.gather(*senders)
+        await audit.settled(stage, *workers)
+        audit.check(*workers)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from reqplane.errors import CannotConnect, DeliveryUnknown, NotDelivered, ReqplaneError, RequestRefused
 from reqplane.wire.frame import Frame
 
-from reqplane_conformance.request.stage import OURS
-from reqplane_conformance.verdict import check, fail
+from reqplane_conformance.request.stage import OURS, RequestStage
+from reqplane_conformance.verdict import Nonconformance, check, fail
 
-ONCE = "delivery.exactly_once"
+ONCE = "delivery.a_thousand_each_once"
 
 
 async def fate(sending: Awaitable[None]) -> ReqplaneError | None:
@@ -86,6 +87,12 @@ class Audit:
     @property
     def acked(self) -> int:
         return self.errors.count(None)
+
+    async def settled(self, stage: RequestStage, *workers: Any) -> None:
+        """Wait until all that was acked is known here; `check` says what is still missing then."""
+        acked = {frame.join() for frame, error in zip(self.frames, self.errors, strict=True) if error is None}
+        with suppress(Nonconformance):
+            await stage.until(lambda: acked <= {got for one in workers for got in one.frames}, "", 2.0)
 
     def check(self, *workers: Any) -> None:
         """Nonconformance unless these workers got what the senders were told, and nothing else."""

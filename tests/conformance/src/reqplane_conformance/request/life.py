@@ -9,14 +9,11 @@ from reqplane.errors import CannotConnect, DeliveryUnknown, RequestRefused, Work
 
 from reqplane_conformance.case import case
 from reqplane_conformance.leftovers import sockets
-from reqplane_conformance.request.failure import ends
 from reqplane_conformance.request.fates import Audit, fate, fates, told
 from reqplane_conformance.request.hooks import RequestSuite
 from reqplane_conformance.request.stage import Frontend, RequestStage, Worker
+from reqplane_conformance.request.waiting import closed, ends
 from reqplane_conformance.verdict import check, expected, fail
-
-_TAKES = 7.0
-"""Seconds that closing may take."""
 
 
 class LifeCases(RequestSuite, suite=True):
@@ -36,20 +33,20 @@ class LifeCases(RequestSuite, suite=True):
     async def test_closes_twice(self, stage: RequestStage) -> None:
         """`close` and `aclose` may be called again, and at the same time, and in any order."""
         frontend, worker, other = await stage.frontend(), await stage.worker(), await stage.worker()
-        await frontend.send(worker)
-        await _closed(stage, worker.listener.close(), worker.listener.close())
-        await _closed(stage, worker.listener.close())
-        await _closed(stage, worker.transport.aclose(), worker.transport.aclose())
-        await _closed(stage, worker.listener.close(), worker.transport.aclose())
-        await _closed(stage, other.transport.aclose())
-        await _closed(stage, other.listener.close())
-        await _closed(stage, frontend.transport.aclose(), frontend.transport.aclose())
+        await frontend.deliver(worker)
+        await closed(stage, worker.listener.close(), worker.listener.close())
+        await closed(stage, worker.listener.close())
+        await closed(stage, worker.transport.aclose(), worker.transport.aclose())
+        await closed(stage, worker.listener.close(), worker.transport.aclose())
+        await closed(stage, other.transport.aclose())
+        await closed(stage, other.listener.close())
+        await closed(stage, frontend.transport.aclose(), frontend.transport.aclose())
 
     @case(priority=4)
     async def test_send_after_close(self, stage: RequestStage) -> None:
         """After `aclose` a send is CannotConnect."""
         frontend, worker = await stage.frontend(), await stage.worker()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         await frontend.transport.aclose()
         with expected(CannotConnect, when="after aclose", look="the first lines of `send`"):
             await ends(stage, frontend.send(worker), 1.0)
@@ -62,11 +59,11 @@ class LifeCases(RequestSuite, suite=True):
         """A transport whose last listener was closed listens again."""
         frontend, worker = await stage.frontend(), await stage.worker()
         for _ in range(3):
-            await frontend.send(worker)
+            await frontend.deliver(worker, when="after close and another listen")
             await worker.listener.close()
             await stage.listen(worker)
             frontend = await stage.frontend()  # the address may be another one now
-        await frontend.send(worker)
+        await frontend.deliver(worker, when="after close and another listen")
 
     @case(priority=4)
     async def test_one_of_two_closes(self, stage: RequestStage) -> None:
@@ -74,12 +71,12 @@ class LifeCases(RequestSuite, suite=True):
         frontend, first = await stage.frontend(), await stage.worker("conformance.backend.one")
         second = await stage.worker("conformance.backend.two", beside=first)
         for worker in (first, second):
-            await frontend.send(worker)
+            await frontend.deliver(worker)
         await first.listener.close()
         with expected(CannotConnect, DeliveryUnknown, RequestRefused, when="from an endpoint that is closed"):
             await ends(stage, frontend.send(first, within=1.0), 2.5)
-        await frontend.send(second)
-        await (await stage.frontend()).send(second)
+        for sender in (frontend, await stage.frontend()):
+            await sender.deliver(second, when="after another endpoint of the process was closed")
         check(
             (len(first.got), len(second.got)) == (1, 3),
             did=f"the closed endpoint got {len(first.got)} frames and the other one {len(second.got)}",
@@ -97,13 +94,13 @@ class LifeCases(RequestSuite, suite=True):
         await worker.do("dies", count=count, drains=True)
         frames = [stage.frame() for _ in range(count)]
         await asyncio.gather(*(audit.send(frontend, worker, frame, within=3.0) for frame in frames))
-        await stage.until(lambda: len(worker.got) > count, "the frames")
+        await audit.settled(stage, worker)
         audit.check(worker)
-        unacked = [error for error in audit.errors if error is not None]
+        failed = [error for error in audit.errors if error is not None]
         check(
-            not unacked,
-            did=f"{count} frames were accepted, the worker drained, then its process ended: of "
-            f"{len(unacked)} frames the ack never came, and send {told(unacked[0] if unacked else None)}",
+            not failed,
+            did=f"{count} frames were accepted, the worker drained, and its process ended: for {len(failed)} "
+            f"of them send {told(failed[0] if failed else None)}",
             wanted="drain returns when every ack is written to the socket",
             look="`Listener.drain`: acks that wait in a task, a queue or a write buffer",
         )
@@ -112,10 +109,10 @@ class LifeCases(RequestSuite, suite=True):
     async def test_drain_goes_on(self, stage: RequestStage) -> None:
         """After `drain` frames still reach accept, which refuses them, and the senders learn that at once."""
         frontend, worker = await stage.frontend(), await stage.worker()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         worker.refuse = WorkerDraining("the worker is leaving")
         offered = worker.offered
-        await _closed(stage, worker.listener.drain())
+        await closed(stage, worker.listener.drain())
         with expected(RequestRefused, DeliveryUnknown, when="while the worker drains"):
             await ends(stage, frontend.send(worker, within=3.0), 2.0, "the refusal comes at once")
         check(
@@ -141,7 +138,7 @@ class LifeCases(RequestSuite, suite=True):
 
     async def _once(self, stage: RequestStage) -> Worker:
         frontend, worker = await stage.frontend(), await stage.worker()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         await worker.listener.close()
         await worker.transport.aclose()
         await frontend.transport.aclose()
@@ -151,12 +148,12 @@ class LifeCases(RequestSuite, suite=True):
     async def test_closes_while_sending(self, stage: RequestStage) -> None:
         """`aclose` ends what is being sent, by our errors and at once."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        await frontend.send(worker)
+        await frontend.deliver(worker)
         async with self.clogged(worker):
             frames = [stage.frame(bytes(size)) for size in (10, 1000, 100_000, 900_000) for _ in range(4)]
             sends = [asyncio.ensure_future(_fate_or_cancel(frontend, worker, frame)) for frame in frames]
             await asyncio.sleep(0.1)
-            await _closed(stage, frontend.transport.aclose())
+            await closed(stage, frontend.transport.aclose())
             await asyncio.wait(sends, timeout=1.0 * stage.patience)
         left = sum(not send.done() for send in sends)
         for send in sends:
@@ -189,7 +186,7 @@ class LifeCases(RequestSuite, suite=True):
 
         senders = [asyncio.create_task(keep_sending(frontend)) for frontend in frontends for _ in range(8)]
         await stage.until(lambda: len(worker.got) > 200, "200 frames")
-        await _closed(stage, worker.listener.close())
+        await closed(stage, worker.listener.close())
         arrived = len(worker.got)
         over.set()
         await asyncio.gather(*senders)
@@ -256,20 +253,3 @@ async def _fate_or_cancel(frontend: Frontend, worker: object, frame: object) -> 
         return await fate(frontend.send(worker, frame, within=None))  # pyright: ignore[reportArgumentType]
     except asyncio.CancelledError as error:
         return error
-
-
-async def _closed(stage: RequestStage, *closing: object) -> None:
-    """Wait for these closes."""
-    tasks = [asyncio.ensure_future(one) for one in closing]  # pyright: ignore[reportArgumentType]
-    _, late = await asyncio.wait(tasks, timeout=_TAKES * stage.patience)
-    for task in late:
-        task.cancel()
-    check(
-        not late,
-        did=f"closing had not ended after {_TAKES * stage.patience:g} s",
-        wanted="close, aclose and drain end, whatever the other side does",
-        look="what they wait for",
-    )
-    for task in tasks:
-        if (error := task.exception()) is not None:
-            fail(f"closing {_described(error)}", "close, aclose and drain raise nothing", "errors in them")

@@ -180,6 +180,8 @@ class Relay(Between):
                     await writer.drain()
                     self.cut()
                     return
+            while not (self.answers or writer.transport.is_closing()):
+                await asyncio.sleep(_PAUSE)  # that the worker hung up is an answer too
         writer.close()
 
     def _cut_up(self, data: bytes) -> Iterable[bytes]:
