@@ -36,7 +36,7 @@ async def check_tasks(before: set[asyncio.Task[object]], patience: float, blame:
         shown = ", ".join(sorted(f"{task.get_name()} ({_place(task)})" for task in left))
         raise Nonconformance(
             f"after everything was closed, {len(left)} of its tasks still ran: {shown}",
-            "no task left once the transport is closed",
+            "no task left once all is closed",
             "what starts these tasks, and `aclose` or `close`, which have to cancel them and wait for them",
             blame=blame,
         )
@@ -69,14 +69,14 @@ class Before:
         if count := self._new_sockets():
             raise Nonconformance(
                 f"after everything was closed, {count} of its sockets were still open",
-                "no socket left once the transport is closed",
+                "no socket left once all is closed",
                 "`aclose`, `close`, and what becomes of a connection when a `send` fails or is cancelled",
                 blame=blame,
             )
         if names := self._new_threads():
             raise Nonconformance(
                 f"after everything was closed, its threads still ran: {', '.join(names)}",
-                "no thread left once the transport is closed",
+                "no thread left once all is closed",
                 "what starts these threads; `aclose` has to end and join them",
                 blame=blame,
             )

@@ -91,8 +91,12 @@ class Stage:
         self._stack.push_async_callback(self._close, opened, host)
         return opened, host
 
-    async def _close(self, opened: Any, host: SuiteHost) -> None:
+    async def close(self, opened: Any) -> None:
+        """Close what was opened."""
         await opened.aclose()
+
+    async def _close(self, opened: Any, host: SuiteHost) -> None:
+        await self.close(opened)
         check(
             host.inflight.used == 0,
             did=f"{host.inflight.used} bytes were still taken from Host.inflight after aclose",

@@ -109,8 +109,7 @@ class Follower:
 
     def shown(self) -> str:
         """The last changes, for a message."""
-        told = [f"{'up' if change.up else 'down'} {change.instance.label}" for change in self.changes[-6:]]
-        listed = ", ".join(told) or "nothing"
+        listed = ", ".join(map(_told, self.changes[-6:])) or "nothing"
         return f"its watch has told {'… ' if len(self.changes) > 6 else ''}{listed}"
 
     async def until(
@@ -162,7 +161,7 @@ class Follower:
     async def aclose(self) -> None:
         """Leave, as a frontend that is not interested any more."""
         self._task.cancel()
-        await asyncio.wait({self._task}, timeout=5.0 * self._patience)
+        await asyncio.wait({self._task}, timeout=2.0 * self._patience)
         check(
             self._task.done(),
             did="a watch that was cancelled did not end",
@@ -176,6 +175,11 @@ def _key(instance: Instance) -> Key:
     return instance.endpoint, instance.incarnation
 
 
+def _told(change: Change) -> str:
+    one = change.instance
+    return f"{'up' if change.up else 'down'} {one.endpoint.component}.{one.endpoint.name}/{one.instance_id}"
+
+
 def _checked(batch: Any) -> list[Change]:
     """The batch, if it is one."""
     is_batch = isinstance(batch, list) and all(isinstance(one, Change) for one in cast(list[object], batch))
@@ -186,4 +190,4 @@ def _checked(batch: Any) -> list[Change]:
         look="what `watch` yields",
         blame="watch.told_in_changes",
     )
-    return batch
+    return cast(list[Change], batch)

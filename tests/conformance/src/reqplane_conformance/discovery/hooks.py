@@ -11,7 +11,7 @@ from urllib.parse import quote
 from reqplane.interfaces import Discovery
 from reqplane.wire.records import PREFIX
 
-from reqplane_conformance.discovery.outside import OutsideProcess
+from reqplane_conformance.discovery.outside import OutsideWorkers
 from reqplane_conformance.discovery.stage import DiscoveryStage
 from reqplane_conformance.suite import Conformance
 from reqplane_conformance.verdict import check
@@ -29,7 +29,7 @@ class DiscoverySuite(Conformance, suite=True):
 
     async def outside_worker(self, stage: DiscoveryStage, **env: str) -> Any:
         """A process of its own that registers workers."""
-        return await OutsideProcess.start(stage, env)
+        return await OutsideWorkers.start(stage, env)
 
     async def vanish(self, worker: Any) -> None:
         """Let such a process be gone without a word."""

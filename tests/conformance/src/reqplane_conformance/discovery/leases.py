@@ -76,10 +76,7 @@ class LeaseCases(DiscoverySuite, suite=True):
 
     @case(needs=("registers", "processes", "leases"), within=90.0)
     async def test_comes_back(self, stage: DiscoveryStage) -> None:
-        """A worker that was silent for longer than its lease is there again when it goes on.
-
-        Either its registration still stands, or `lost` is done, and `renew` and `publish` bring it back.
-        """
+        """A worker that was silent for longer than its lease is there again when it goes on."""
         backend = await stage.backend()
         follower = await stage.watch(backend)
         outside = await stage.outside()

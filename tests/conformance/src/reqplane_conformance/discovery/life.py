@@ -18,7 +18,6 @@ from reqplane_conformance.discovery.hooks import DiscoverySuite
 from reqplane_conformance.discovery.stage import (
     DiscoveryStage,
     going_perhaps,
-    going_well,
     only_ours,
 )
 from reqplane_conformance.verdict import check, expected, fail
@@ -48,7 +47,7 @@ class LifeCases(DiscoverySuite, suite=True):
             backend = await stage.backend()
             worker = await stage.published(backend)
             await stage.watch(backend, stage.path())
-            await _close(backend)
+            await stage.close(backend)
             check(
                 worker.number == 0,
                 did=f"a worker got number {worker.number}, when those before had been closed",
@@ -65,7 +64,7 @@ class LifeCases(DiscoverySuite, suite=True):
         for path in (stage.path(), stage.path(), stage.path("embed")):
             await stage.published(backend, path)
         await follower.until(lambda: len(follower.there) == 3, "three workers")
-        await _close(backend)
+        await stage.close(backend)
         await follower.until(
             lambda: not follower.there, "that three workers are gone whose backend was closed", look=_CLOSING
         )
@@ -83,7 +82,7 @@ class LifeCases(DiscoverySuite, suite=True):
         backend = await stage.backend()
         followers = [await stage.watch(backend, path) for path in (stage.path(), None)]
         followers.append(stage.begin_watch(backend))
-        await _close(backend)
+        await stage.close(backend)
         for follower in followers:
             ended = await follower.until_over()
             check(
@@ -98,15 +97,15 @@ class LifeCases(DiscoverySuite, suite=True):
         """aclose may be called again, and at the same time."""
         backend = await stage.backend()
         await stage.published(backend)
-        await asyncio.gather(_close(backend), _close(backend))
-        await _close(backend)
+        await asyncio.gather(stage.close(backend), stage.close(backend, again=True))
+        await stage.close(backend, again=True)
 
     @case()
     async def test_after_aclose(self, stage: DiscoveryStage) -> None:
         """After aclose reserve, publish and renew are DiscoveryErrors, and a watch ends at once."""
         backend = await stage.backend()
         worker = await stage.published(backend)
-        await _close(backend)
+        await stage.close(backend)
         with _closed("reserve"):
             await backend.reserve(stage.path(), 1)
         follower = stage.begin_watch(backend)
@@ -133,7 +132,7 @@ class LifeCases(DiscoverySuite, suite=True):
             busy = [asyncio.ensure_future(_come(stage, backend)) for _ in range(4)]
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await _close(backend)
+            await stage.close(backend)
             _, late = await asyncio.wait(busy, timeout=5.0 * stage.patience)
             check(
                 not late,
@@ -160,7 +159,7 @@ class LifeCases(DiscoverySuite, suite=True):
         with going_perhaps("renew"):
             await worker.registration.renew()
         await worker.withdraw()
-        await _close(backend)
+        await stage.close(backend)
         for name, call in _calls(backend, worker, stage):
             with going_perhaps(name):
                 await call
@@ -175,7 +174,8 @@ class LifeCases(DiscoverySuite, suite=True):
             look = "`open`: it reads its settings by `reqplane.settings.load`"
             with expected(SettingsError, when=f"for {variable}={value!r}", what="open", look=look) as caught:
                 await stage.open({variable: value})
-            named = [name for name, *_ in caught.error.problems]
+            problems = caught.error.problems if isinstance(caught.error, SettingsError) else []
+            named = [name for name, *_ in problems]
             check(
                 variable in named,
                 did=f"with {variable}={value!r} open complained of {', '.join(named) or 'nothing'}",
@@ -199,12 +199,7 @@ class LifeCases(DiscoverySuite, suite=True):
                     "it takes them from Host.env alone, since there may be several runtimes in a process",
                     "`open`: `load(YourSettings, host.env)`",
                 )
-        await _close(backend)
-
-
-async def _close(backend: Discovery) -> None:
-    with going_well("aclose"):
-        await backend.aclose()
+        await stage.close(backend)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class NumberCases(DiscoverySuite, suite=True):
         _check_numbers("four workers of an endpoint", workers, [0, 1, 2, 3])
         other = await stage.worker(backend, stage.path("embed"))
         _check_numbers("the first worker of another endpoint", [other], [0])
+        await workers[1].publish()
         await workers[1].withdraw()
         later = [await stage.worker(backend) for _ in range(2)]
         _check_numbers("two more, when number 1 of 0 to 3 had been withdrawn,", later, [1, 4])

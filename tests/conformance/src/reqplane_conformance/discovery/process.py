@@ -1,9 +1,8 @@
-"""`python -m reqplane_conformance.discovery.process MODULE FILE CLASS`: the child of an OutsideProcess."""
+"""`python -m reqplane_conformance.discovery.process MODULE FILE CLASS`: the child of `OutsideWorkers`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import sys
@@ -13,7 +12,7 @@ from reqplane.interfaces import Discovery, Registration
 from reqplane.model import EndpointId, Limits
 from reqplane.wire.records import make_record
 
-from reqplane_conformance.request.process import find_class
+from reqplane_conformance.inside import find_class, follow, say
 from reqplane_conformance.stage import SuiteHost
 
 
@@ -23,66 +22,59 @@ class Process:
     def __init__(self) -> None:
         self._backend: Discovery
         self._registrations: list[Registration] = []
-        self._keeping: set[asyncio.Task[None]] = set()
-
-    def _say(self, what: str, **more: Any) -> None:
-        print(json.dumps({"what": what, **more}), flush=True)
+        self._keeping: list[asyncio.Task[None]] = []
 
     async def run(self, subject: Any) -> None:
         host = SuiteHost(os.environ, Limits())
         self._backend = await subject.open(host)
-        self._say("open")
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            told: dict[str, Any] = json.loads(line)
-            self._say("done", **await getattr(self, f"_{told.pop('do')}")(**told))
-        await self._close()
+        say("open")
+        await follow(self._do)
+        await self._backend.aclose()
         await host.aclose()
 
-    async def _reserve(self, path: str, count: int) -> dict[str, Any]:
-        endpoint = EndpointId.parse(path)
+    async def _do(self, do: str, **how: Any) -> dict[str, Any] | None:
+        if do == "reserve":
+            return await self._reserve(EndpointId.parse(how["path"]), how["count"])
+        if do == "register":
+            return await self._register(EndpointId.parse(how["path"]))
+        if do == "withdraw":
+            await self._withdraw()
+        return None
+
+    async def _reserve(self, endpoint: EndpointId, count: int) -> dict[str, Any]:
         taking = [self._backend.reserve(endpoint, secrets.randbits(63)) for _ in range(count)]
         taken = await asyncio.gather(*taking)
         self._registrations += taken
-        return {"numbers": [one.instance_id for one in taken]}
+        return {"numbers": [registration.instance_id for registration in taken]}
 
-    async def _register(self, path: str) -> dict[str, Any]:
-        endpoint, incarnation = EndpointId.parse(path), secrets.randbits(63)
+    async def _register(self, endpoint: EndpointId) -> dict[str, Any]:
+        incarnation = secrets.randbits(63)
         registration = await self._backend.reserve(endpoint, incarnation)
         self._registrations.append(registration)
-        await self._publish(registration, endpoint, incarnation)
-        keeping = asyncio.create_task(self._keep(registration, endpoint, incarnation))
-        self._keeping.add(keeping)
+        await _publish(registration, endpoint, incarnation)
+        self._keeping.append(asyncio.create_task(_keep(registration, endpoint, incarnation)))
         return {"number": registration.instance_id, "incarnation": incarnation}
 
-    async def _publish(self, registration: Registration, endpoint: EndpointId, incarnation: int) -> None:
-        number = registration.instance_id
-        record = make_record(endpoint, number, incarnation, {"trial": "a:1"}, "json", ["trial"])
-        await registration.publish(record)
-
-    async def _keep(self, registration: Registration, endpoint: EndpointId, incarnation: int) -> None:
-        """As the core: whenever it is lost, it is taken again."""
-        while True:
-            await asyncio.wait([registration.lost])
-            await registration.renew()
-            await self._publish(registration, endpoint, incarnation)
-            self._say("renewed")
-
-    async def _withdraw(self) -> dict[str, Any]:
-        """Everything that it has."""
+    async def _withdraw(self) -> None:
         for keeping in self._keeping:
             keeping.cancel()
         for registration in self._registrations:
             await registration.withdraw()
-        return {}
 
-    async def _close(self) -> dict[str, Any]:
-        for keeping in self._keeping:
-            keeping.cancel()
-        await self._backend.aclose()
-        return {}
+
+async def _publish(registration: Registration, endpoint: EndpointId, incarnation: int) -> None:
+    number = registration.instance_id
+    await registration.publish(
+        make_record(endpoint, number, incarnation, {"trial": "a:1"}, "json", ["trial"])
+    )
+
+
+async def _keep(registration: Registration, endpoint: EndpointId, incarnation: int) -> None:
+    """As the core: whenever it is lost, it is taken again."""
+    while True:
+        await asyncio.wait([registration.lost])
+        await registration.renew()
+        await _publish(registration, endpoint, incarnation)
 
 
 if __name__ == "__main__":

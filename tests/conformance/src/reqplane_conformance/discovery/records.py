@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from reqplane.errors import LeaseLost, WireError
 from reqplane.wire.records import MAX_RECORD_BYTES, encode_record
@@ -51,7 +52,7 @@ class RecordCases(DiscoverySuite, suite=True):
         await follower.until(lambda: follower.sees(worker), "a worker whose record has 64 KiB")
         _check_same(follower, worker, worker.instance(address))
 
-    @case(needs=("registers",), priority=4)
+    @case(needs=("registers",), priority=1)
     async def test_unseen_before_publish(self, stage: DiscoveryStage) -> None:
         """Nobody is told of a number before its record is published."""
         backend = await stage.backend()
@@ -212,13 +213,36 @@ def _check_same(follower: Follower, worker: Worker, wanted: Any) -> None:
     __tracebackhide__ = True
     found = follower.there[worker.endpoint, worker.incarnation]
     for name in ("transport", "codec", "planes", "capacity", "version", "started", "instance_id"):
-        got, want = getattr(found, name), getattr(wanted, name)
+        place, got, want = _difference(name, getattr(found, name), getattr(wanted, name))
         check(
             repr(got) == repr(want),
-            did=f"a published record's {name} arrived as {got!r:.300}",
-            wanted=f"{want!r:.300}",
+            did=f"of a published record {place} arrived as {got!r:.100}",
+            wanted=f"{want!r:.100}",
             look=_STORING,
         )
+
+
+def _difference(place: str, got: Any, want: Any) -> tuple[str, Any, Any]:
+    """The first place in two JSON values where they differ, and what is there; `place` if they don't."""
+    inner: set[Any] = _places(got) | _places(want) if type(got) is type(want) else set()
+    for one in sorted(inner, key=repr):
+        below = _difference(f"{place}[{one!r}]", _at(got, one), _at(want, one))
+        if repr(below[1]) != repr(below[2]):
+            return below
+    return place, got, want
+
+
+def _places(value: Any) -> set[Any]:
+    if isinstance(value, Mapping):
+        return set(cast(Mapping[Any, Any], value))
+    return set(range(len(cast(list[Any], value)))) if isinstance(value, list) else set()
+
+
+def _at(value: Any, place: Any) -> Any:
+    try:
+        return value[place]
+    except LookupError:
+        return "(nothing)"
 
 
 def _check_sure(follower: Follower, worker: Worker) -> None:

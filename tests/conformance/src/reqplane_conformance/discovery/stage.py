@@ -6,6 +6,7 @@ own, so it disturbs nobody, and nobody disturbs it, where others use the same se
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 import tempfile
@@ -72,6 +73,8 @@ class DiscoveryStage(Stage):
         super().__init__(subject, suite, env, strain)
         self.namespace = f"conformance-{secrets.token_hex(6)}"
         self._folder = ""
+        self._followers: list[Follower] = []
+        self._closed: list[Any] = []
 
     def path(self, name: str = "generate", component: str = "backend") -> EndpointId:
         """An endpoint of this case's namespace."""
@@ -93,6 +96,23 @@ class DiscoveryStage(Stage):
         with going_well("open"):
             opened, _ = await self.open(env)
         return opened
+
+    async def close(self, opened: Any, *, again: bool = False) -> None:
+        """Close it, if it is not closed already; `again`: in any case."""
+        is_again = opened in self._closed
+        if is_again and not again:
+            return
+        self._closed.append(opened)
+        try:
+            await opened.aclose()
+        except Exception as error:
+            word = "again" if is_again else "once"
+            raise Nonconformance(
+                f"aclose raised {type(error).__name__}: {error}; it was called {word}",
+                "aclose frees everything and raises nothing; it may be called again",
+                "`aclose`, on a backend in whatever state",
+                blame="life.aclose_twice" if is_again else ONLY_OURS,
+            ) from error
 
     async def worker(
         self, backend: Discovery, endpoint: EndpointId | None = None, incarnation: int | None = None
@@ -122,7 +142,7 @@ class DiscoveryStage(Stage):
     ) -> Follower:
         """The same without waiting; `again`: when it ends or raises it is called again, as by the core."""
         follower = Follower(backend, endpoint, self.namespace, self.patience, again=again)
-        self.push(follower.aclose)
+        self._followers.append(follower)
         return follower
 
     async def listing(self, backend: Discovery, endpoint: EndpointId | None = None) -> list[Instance]:
@@ -139,6 +159,12 @@ class DiscoveryStage(Stage):
         return worker
 
     async def aclose(self) -> None:
+        try:
+            await asyncio.gather(*(follower.aclose() for follower in self._followers))
+        finally:
+            await self._close_all()
+
+    async def _close_all(self) -> None:
         try:
             await super().aclose()
         finally:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reqplane.interfaces import Discovery
 
@@ -151,14 +152,15 @@ class WatchCases(DiscoverySuite, suite=True):
         for version in range(30):
             await worker.publish(version)
         look = "the way of a change to `watch`: tasks or threads that overtake each other"
-        await _until_true(follower, {_key(worker): 29}, "the last of 30 records of a worker", look=look)
-        versions = [change.instance.transport["trial"] for change in follower.of(worker) if change.up]
+        await follower.until(lambda: 29 in _versions(follower, worker), "the last of 30 records of a worker")
+        versions = _versions(follower, worker)
         check(
             versions == sorted(versions),
-            did=f"records that were published as 0, 1, 2 … 29 were told as {versions}",
+            did=f"records that were published as 0, 1, 2 … 29 were told as {_some(versions)}",
             wanted="none is told after a later one; some may be left out",
             look=look,
         )
+        await _until_true(follower, {_key(worker): 29}, "nothing after the last of 30 records", look=look)
 
     @case(needs=("registers",))
     async def test_slow_reader(self, stage: DiscoveryStage) -> None:
@@ -203,6 +205,15 @@ class WatchCases(DiscoverySuite, suite=True):
             await follower.aclose()
         await _check_settled(stage, before)
         await _check_still_told(stage, backend, stays)
+
+
+def _versions(follower: Follower, worker: Worker) -> list[Any]:
+    return [change.instance.transport["trial"] for change in follower.of(worker) if change.up]
+
+
+def _some(versions: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, versions[:12]))
+    return f"{shown} …" if len(versions) > 12 else shown
 
 
 def _key(worker: Worker) -> Key:
