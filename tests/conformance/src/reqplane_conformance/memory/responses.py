@@ -1,4 +1,15 @@
-"""A response transport in memory: answers go from one runtime of an event loop to another."""
+"""A response transport in memory: answers go from one runtime of an event loop to another.
+
+A double for unit tests of what reads or writes a stream:
+
+    pending = frontend.expect("a request's id")
+    home = await worker.call_home(pending.info, told.append)
+    home.prologue(None)
+    home.write(b"item")
+    worker.vanish()  # now `pending.receive()` gives Prologue and the item, or less, and then Broken
+
+where both are made with `await MemoryResponses.open(host)`, and the frontend has done `await listen()`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +39,8 @@ class MemoryStreamSettings:
 class MemoryResponses(ResponseTransport):
     """Joins the two ends of each stream by its subject.
 
-    For tests: `frozen` while it neither hears nor says anything, and `vanish` as by `kill -9`.
+    For tests: `frozen` while it neither hears nor says anything, `vanish` as by `kill -9`, and a
+    `network().delay` for what goes from one to another.
     """
 
     name: ClassVar[str] = "memory_stream"
@@ -37,6 +49,8 @@ class MemoryResponses(ResponseTransport):
     )
     settings: ClassVar[type[Any] | None] = MemoryStreamSettings
     loopback: ClassVar[Mapping[str, str]] = {"MEMORY_STREAM_PORT": "0"}
+    pending_class: ClassVar[type[MemoryPending]] = MemoryPending
+    home_class: ClassVar[type[MemoryHome]] = MemoryHome
 
     def __init__(self, host: Host, settings: MemoryStreamSettings) -> None:
         limits = host.limits
@@ -65,7 +79,7 @@ class MemoryResponses(ResponseTransport):
 
     def expect(self, request_id: str, *, sends: bool = False) -> PendingStream:
         info = ConnectionInfo(self.advertised, str(uuid.uuid4()), request_id, self._offer)
-        pending = self._expected[info.subject] = MemoryPending(
+        pending = self._expected[info.subject] = self.pending_class(
             info, sends, lambda: self._expected.pop(info.subject, None)
         )
         return pending
@@ -130,7 +144,7 @@ class MemoryResponses(ResponseTransport):
         number = side.last
         ours = self.host.limits.max_frame_bytes
         largest = ours if offer.max_frame is None else min(ours, offer.max_frame)
-        home = side.streams[number] = MemoryHome(side, number, offer.window, largest, control)
+        home = side.streams[number] = self.home_class(side, number, offer.window, largest, control)
         side.tell(lambda there: there.owner.claim(there, number, info.subject))  # type: ignore[attr-defined]
         return home
 

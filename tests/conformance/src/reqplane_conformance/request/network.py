@@ -237,12 +237,13 @@ async def _abort(writer: asyncio.StreamWriter) -> None:
 
 def _with_larger_numbers(said: bytes, number: int) -> Iterator[bytes]:
     """The same bytes with each form of this number in turn replaced by a huge one."""
-    forms = {str(number).encode(): b"9" * len(str(number)), b"%x\r\n" % number: b"fffffff\r\n"}
+    text = str(number).encode()
+    forms = [(text, b"9" * len(text)), (text, b"9" * 12), (b"%x\r\n" % number, b"fffffff\r\n")]
     for width in (8, 4, 3):
         for order in ("big", "little"):
             huge = (1 << (8 * width - 1)) - 1
-            forms[number.to_bytes(width, order)] = huge.to_bytes(width, order)
-    for form, huge in forms.items():
+            forms.append((number.to_bytes(width, order), huge.to_bytes(width, order)))
+    for form, huge in forms:
         if form in said:
             yield said.replace(form, huge, 1)
 

@@ -41,7 +41,7 @@ class CallCases(ResponseSuite, suite=True):
 
     group = "calls"
 
-    @case(priority=2)
+    @case(priority=1)
     async def test_opened(self, stage: ResponseStage) -> None:
         """`opened` is pending until the worker has called home, and done then, before anything is written."""
         frontend, worker = await stage.pair()

@@ -61,7 +61,7 @@ class CutCases(ResponseSuite, suite=True):
                 await worker.write(stream, b"one", b"two")
             streams.append(pending)
         await asyncio.wait([pending.opened for pending in streams])
-        came = [await _come(stage, pending, 3 if number else 1) for number, pending in enumerate(streams)]
+        came = [await _come(stage, pending, 6 if number else 0) for number, pending in enumerate(streams)]
         waiting = asyncio.create_task(streams[0].receive())
         await asyncio.sleep(0)
         await self.vanish(worker)
@@ -116,8 +116,10 @@ class CutCases(ResponseSuite, suite=True):
         call = await stage.call(frontend, worker)
         call.home.prologue(None)
         call.home.write(b"one")
+        came = await _come(stage, call.pending, 3)
         await worker.transport.aclose()
-        check_parts(await call.rest(), [Prologue(), b"one", Broken("")], "`aclose` of a worker")
+        parts = [*came, *await call.rest()]
+        check_parts(parts, [Prologue(), b"one", Broken("")], "`aclose` of a worker")
         await call.until_told("GONE at the handlers of a worker that closed")
         check_told(call.told, Control.GONE, look="`aclose` of a worker")
 
@@ -184,8 +186,7 @@ class CutCases(ResponseSuite, suite=True):
         await self.vanish(old)
         frontend = await stage.frontend(port)
         look = "`call_home`: a connection belongs to one process of a frontend, and not to an address"
-        calling = stage.call(frontend, worker)
-        call = await stage.soon(calling, "a call to the frontend that came in its place", look, 10.0)
+        call = await stage.call(frontend, worker, look=look)
         await call.answer(b"new")
         check_parts(await call.rest(), [Prologue(), b"new", End()], look)
         await stage.until(lambda: told, "GONE for the stream to the frontend that was killed")
@@ -199,7 +200,7 @@ class CutCases(ResponseSuite, suite=True):
         worker = await stage.outside_worker(**_quick(stage))
         pending = frontend.transport.expect("conformance")
         await worker.write(await worker.call_home(pending.info), b"one")
-        parts = await _come(stage, pending, 2)
+        parts = await _come(stage, pending, 3)
         async with self.clogged(worker):
             parts += await stage.rest(pending, "Broken, from a worker that is frozen", 10 * _DEAD_AFTER)
         check_parts(parts, [Prologue(), b"one", Broken("")], _BEATS)
@@ -234,9 +235,9 @@ class CutCases(ResponseSuite, suite=True):
         check_parts(await stage.rest(pending, "the end"), [Prologue(), b"still there", End()], _BEATS)
 
 
-async def _come(stage: ResponseStage, pending: Any, count: int) -> list[Part]:
-    """So many parts."""
+async def _come(stage: ResponseStage, pending: Any, size: int) -> list[Part]:
+    """The prologue, and items of so many bytes."""
     parts: list[Part] = []
-    while len(parts) < count:
+    while not parts or sum(len(part) for part in parts if isinstance(part, bytes | bytearray)) < size:
         parts += await stage.soon(pending.receive(), "what the worker wrote, received", "`receive`")
     return parts

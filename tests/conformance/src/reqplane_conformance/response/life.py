@@ -23,7 +23,7 @@ class LifeCases(ResponseSuite, suite=True):
 
     group = "life"
 
-    @case(priority=7)
+    @case(priority=4)
     async def test_nothing_left_over(self, stage: ResponseStage) -> None:
         """After aclose no task, socket, thread or timer is left, in whatever state the streams were."""
         frontend, worker = await stage.pair()
@@ -35,6 +35,7 @@ class LifeCases(ResponseSuite, suite=True):
         killed.pending.kill()
         broken.home.abort()
         open_still.home.write(b"x" * 100_000)
+        await asyncio.sleep(0)
 
     @case()
     async def test_close_twice(self, stage: ResponseStage) -> None:
@@ -90,7 +91,7 @@ class LifeCases(ResponseSuite, suite=True):
             blame=stage.leftover_case,
         )
 
-    @case(within=40.0)
+    @case(within=40.0, priority=6)
     async def test_streams_leave_nothing(self, stage: ResponseStage) -> None:
         """Thousands of streams leave no memory behind, answered ones and those closed unopened."""
         frontend, worker = await stage.pair()

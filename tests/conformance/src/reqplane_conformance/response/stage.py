@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reqplane.errors import ReqplaneError
 from reqplane.interfaces import HomeStream, PendingStream, ResponseTransport
 from reqplane.model import Annotated, Broken, ConnectionInfo, Control, End, Part, Prologue
 from reqplane.wire.request import HeadTemplate, decode_head
@@ -23,7 +24,7 @@ from reqplane_conformance.verdict import Nonconformance, check, fail
 
 WINDOW = 64 * 1024
 """The window of cases that fill one."""
-_FEW = 50
+_FEW = 20
 """Bytes of an item that messages show."""
 
 
@@ -108,6 +109,21 @@ class ResponseStage(Stage):
 
     leftover_case = "life.nothing_left_over"
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._elsewhere: list[Control] = []
+        """What was told in a thread that is not the loop's."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        check(
+            not self._elsewhere,
+            did=f"control was called with {self._elsewhere[:1]} in another thread than the event loop's",
+            wanted="control is called on the loop",
+            look="loop.call_soon_threadsafe, where a thread of yours learns of it",
+            blame="control.stop",
+        )
+
     # ── who takes part ──
 
     async def frontend(self, env: Mapping[str, str] | None = None, /, **limits: Any) -> Process:
@@ -146,11 +162,13 @@ class ResponseStage(Stage):
 
     # ── streams ──
 
-    async def call(self, frontend: Process, worker: Process, **expect: Any) -> Call:
+    async def call(self, frontend: Process, worker: Process, *, sends: bool = False, look: str = "") -> Call:
         """One attempt, up to the call home."""
-        pending = frontend.transport.expect("conformance", **expect)
+        pending = frontend.transport.expect("conformance", sends=sends)
         call = await self.home(worker, pending)
-        await self.soon(_settled(pending), "`opened` done", "PendingStream.opened, when a worker calls home")
+        await self.soon(
+            _settled(pending), "`opened` done", look or "what the frontend does when a worker calls home"
+        )
         return call
 
     async def home(self, worker: Process, pending: PendingStream) -> Call:
@@ -166,14 +184,15 @@ class ResponseStage(Stage):
         def control(what: Control) -> None:
             told.append(what)
             if threading.get_ident() != thread:
-                fail(
-                    f"control was called with {what.name} in another thread than the event loop's",
-                    "control is called on the loop",
-                    "loop.call_soon_threadsafe, where a thread of yours learns of it",
-                )
+                self._elsewhere.append(what)
 
         calling = worker.transport.call_home(info_from(info), control)
-        return await self.soon(calling, "call_home done", "`call_home`: what does it wait for?", 10.0)
+        look = "`call_home`: whom does it try to reach, and what does it wait for?"
+        try:
+            return await self.soon(calling, "call_home done", look, 10.0)
+        except ReqplaneError as error:
+            did = f"call_home raised {type(error).__name__}: {error}"
+            raise Nonconformance(did, "a stream to a frontend that listens", look) from error
 
     async def rest(self, pending: PendingStream, what: str, within: float = 10.0) -> list[Part]:
         """All parts up to the last one, each of a known kind, and in an order that makes sense."""
