@@ -20,16 +20,23 @@ FOLDERS = {
     "reqplane_conformance": "tests/conformance",
 }
 """Where each package's distribution is."""
+THIRD_PARTY = "examples/zmq"
+"""A plugin as somebody else writes it: built and installed like ours, and published by nobody."""
+
+
+def read_project(folder: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
 
 
 def project(package: str) -> dict[str, Any]:
-    return tomllib.loads((ROOT / FOLDERS[package] / "pyproject.toml").read_text())["project"]
+    return read_project(FOLDERS[package])
 
 
 def foreign_requirements() -> list[str]:
     """What our distributions need from others."""
     lines = {line for package in FOLDERS for line in project(package)["dependencies"]}
     lines.update(project("reqplane")["optional-dependencies"]["etcd"])
+    lines.update(read_project(THIRD_PARTY)["dependencies"])
     return sorted(line for line in lines if not line.startswith("reqplane"))
 
 
