@@ -152,6 +152,7 @@ def test_it_carries_calls(follower: Follower, readme: Page, processes: Any, tmp_
     follower.puts(WIRE, final_wire())
     follower.claims()
     env = {**follower.env, "PYTHONWARNINGS": "error::RuntimeWarning", "DYN_SOCK_HOST": "127.0.0.1"}
+    env["DYN_SOCK_ADVERTISE_HOST"] = "localhost"
     export, plugins, doctor = PAGE.under("Using it", "sh")[0].strip().splitlines()
     assert "request plane sock*" in processes.run(f"{export}\n{plugins}", env, tmp_path)[1]
     readme.write(tmp_path, "worker.py", "frontend.py")
@@ -163,7 +164,7 @@ def test_it_carries_calls(follower: Follower, readme: Page, processes: Any, tmp_
     assert processes.run(f"{export}\n{doctor}", env, tmp_path)[0] == 0
     status, printed = processes.run(f"{export}\n{doctor} default.backend.generate", env, tmp_path)
     assert status == 0, printed
-    assert re.search(r"on sock at \S+: accepted after", printed)
+    assert re.search(r"on sock at localhost:\d+: accepted after", printed)
     status, printed = processes.stop(worker)
     assert status == 0, printed
     assert "on sock, found by file" in printed
