@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -238,6 +239,16 @@ def test_the_cases_that_are_named_exist():
     prose = re.sub("```.*?```", "", TEXT, flags=re.DOTALL)
     named = {name for name in re.findall(r"\b\w+\.\w+\b", prose) if name.partition(".")[0] in groups}
     assert named <= ids
+
+
+def test_what_need_not_be_written_is_there():
+    rows = re.findall(
+        r"^\| `(reqplane\.\w+)` \| (.+?) \|", PAGE.section("What you need not write"), re.MULTILINE
+    )
+    assert rows
+    for module, names in rows:
+        there = vars(importlib.import_module(module))
+        assert set(re.findall(r"`(\w+)`", names)) <= set(there)
 
 
 def test_the_class_form_overrides_what_there_is():
