@@ -496,7 +496,7 @@ class Discovery(ABC):
     async def aclose(self) -> None:
         """Withdraw what is registered, end all watches and free everything; idempotent.
 
-        Afterwards `withdraw` does nothing, and everything else is a DiscoveryError.
+        Afterwards `withdraw` does nothing, `watch` ends at once, and all else is a DiscoveryError.
         """
 
 
