@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Page
 from reqplane.model import Capabilities, DiscoveryCapabilities, ResponseCapabilities
 from reqplane_conformance import page
 from reqplane_conformance.case import Case
@@ -62,6 +63,17 @@ def test_every_capability_has_a_case(suite: Any):
     """Claiming what nothing shows would be free."""
     needed = {name for case in suite.all_cases() for name in case.needs}
     assert needed == {field.name for field in dataclasses.fields(CAPABILITIES[suite.kind])}
+
+
+def test_tests_of_ones_own_pass(tmp_path: Path):
+    mine = Page(TEXT).file("test_yours.py")
+    plane = "from reqplane_http.transport import HttpTransport as YourTransport"
+    (tmp_path / "test_yours.py").write_text(mine.replace("from reqplane_yours import YourTransport", plane))
+    names = " or ".join(re.findall(r"def test_(\w+)", mine))
+    command = [sys.executable, "-m", "pytest", "-q", "-k", names, "test_yours.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
 
 
 def test_the_levels_are_those_of_the_report():

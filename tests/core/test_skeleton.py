@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -43,6 +44,8 @@ def test_it_is_a_whole_project_under_its_own_name(tmp_path: Path, name: str):
     assert about["entry-points"]["reqplane.transports"] == {name: package}
     variable = f"DYN_{package.removeprefix('reqplane_').upper()}_PORT"
     assert written[f"src/{package}/worker.py"].count(variable) == 2
+    variables = set(re.findall(r"DYN_\w+_(?:HOST|PORT)\b", written[f"src/{package}/worker.py"]))
+    assert set(re.findall(r"^\| `(DYN_\w+)` \|", written["README.md"], re.MULTILINE)) == variables
     assert f'name: ClassVar[str] = "{name}"' in written[f"src/{package}/transport.py"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -152,6 +153,7 @@ def test_it_carries_calls(follower: Follower, readme: Page, processes: Any, tmp_
     follower.puts(WIRE, final_wire())
     follower.claims()
     env = {**follower.env, "PYTHONWARNINGS": "error::RuntimeWarning", "DYN_SOCK_HOST": "127.0.0.1"}
+    env["DYN_SOCK_ADVERTISE_HOST"] = "localhost"
     export, plugins, doctor = PAGE.under("Using it", "sh")[0].strip().splitlines()
     assert "request plane sock*" in processes.run(f"{export}\n{plugins}", env, tmp_path)[1]
     readme.write(tmp_path, "worker.py", "frontend.py")
@@ -163,7 +165,7 @@ def test_it_carries_calls(follower: Follower, readme: Page, processes: Any, tmp_
     assert processes.run(f"{export}\n{doctor}", env, tmp_path)[0] == 0
     status, printed = processes.run(f"{export}\n{doctor} default.backend.generate", env, tmp_path)
     assert status == 0, printed
-    assert re.search(r"on sock at \S+: accepted after", printed)
+    assert re.search(r"on sock at localhost:\d+: accepted after", printed)
     status, printed = processes.stop(worker)
     assert status == 0, printed
     assert "on sock, found by file" in printed
@@ -237,6 +239,16 @@ def test_the_cases_that_are_named_exist():
     prose = re.sub("```.*?```", "", TEXT, flags=re.DOTALL)
     named = {name for name in re.findall(r"\b\w+\.\w+\b", prose) if name.partition(".")[0] in groups}
     assert named <= ids
+
+
+def test_what_need_not_be_written_is_there():
+    rows = re.findall(
+        r"^\| `(reqplane\.\w+)` \| (.+?) \|", PAGE.section("What you need not write"), re.MULTILINE
+    )
+    assert rows
+    for module, names in rows:
+        there = vars(importlib.import_module(module))
+        assert set(re.findall(r"`(\w+)`", names)) <= set(there)
 
 
 def test_the_class_form_overrides_what_there_is():

@@ -64,7 +64,11 @@ class Timers(Protocol):
     """The runtime's timer wheel: a hundred times cheaper to cancel than a task to time out."""
 
     def at(self, when: float, fire: Callable[[], None]) -> Timer:
-        """Call `fire` at `when` (the loop's clock) or up to 20 ms later, never earlier."""
+        """Call `fire` at `when` (the loop's clock) or up to 20 ms later, never earlier.
+
+        It is never called after `cancel`.  A Future's callbacks run a turn after its result was set: where
+        one of them cancels, `fire` may come between.
+        """
         ...
 
 
@@ -107,7 +111,10 @@ class Host(Protocol):
     @property
     def inflight(self) -> Budget:
         """What a listener reserves for the bytes it has read of a frame, until `accept` is called: the
-        core reserves for itself what it accepts."""
+        core reserves for itself what it accepts.
+
+        Where a library hands frames over whole there is nothing to reserve; bound its own queues instead.
+        """
         ...
 
     @property
@@ -135,7 +142,11 @@ class Host(Protocol):
 
 
 class Delivery:
-    """A frame that arrived, as a listener hands it to `accept`."""
+    """A frame that arrived, as a listener hands it to `accept`.
+
+    From the network `frame` is one bytes-like object: the bytes of `Frame.buffers`, joined.  The core checks
+    it.  A Frame is for planes within one process: nothing of it is checked.
+    """
 
     __slots__ = ("frame", "headers", "peer", "plane")
 
@@ -153,7 +164,8 @@ class Accept(Protocol):
         """Check the frame's head and schedule the handler.  Returns before the handler runs.
 
         The transport acknowledges when this returns.  RequestRefused: the transport carries its `code`
-        and text back where it can.  Any other exception is a defect of the core; refuse with it.
+        and text back where it can.  Any other exception, CancelledError too, is a defect of the core: log
+        it, refuse with the code `refused` and a text, and go on serving.
         """
         ...
 
@@ -168,19 +180,25 @@ class Listener(ABC):
     def record(self, instance_id: int) -> Mapping[str, Any]:
         """This plane's part of the record's `transport`: {key: JSON value}, with a key of the plane's own.
 
-        Pure; asked again when the instance id changes.
+        Pure; asked again when the instance id changes.  What people are shown as the address is the value
+        if it is a text, or else a mapping's first text: begin with host:port, or with a URL.
         """
 
     @abstractmethod
     async def drain(self) -> None:
         """Return when the ack of every frame that was accepted is on the wire.
 
-        The core refuses new frames by then; the listener goes on handing them to `accept`.
+        The core refuses new frames by then; the listener goes on handing them to `accept`.  The process may
+        be gone right afterwards, so what only stands in a library's queue is not on the wire yet.  It is
+        cancelled when `Limits.drain_timeout`, which running handlers share, is over.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop serving this endpoint; idempotent.  The last listener's close frees the address."""
+        """Stop serving this endpoint; idempotent.  The last listener's close frees the address.
+
+        The core waits for it without a limit, so it sets its own: a few seconds at most.
+        """
 
 
 class RequestTransport(ABC, Generic[Target]):
@@ -211,12 +229,17 @@ class RequestTransport(ABC, Generic[Target]):
 
     @abstractmethod
     def target(self, instance: Instance) -> Target | None:
-        """How to reach this worker, or None if its record does not speak of this plane.  Pure."""
+        """How to reach this worker, or None if its record does not speak of this plane.  Pure.
+
+        It stands for an address and an endpoint there, not for a process: another worker of the endpoint may
+        have the address by now, and need not be told apart.  A request for one certain instance says so
+        itself, and the core refuses it elsewhere (WrongInstance).
+        """
 
     def address(self, target: Target) -> str | None:
         """Where that is, if others may be there too: workers with one address are behind one balancer.
 
-        None: a target of this plane is always one certain worker.  Pure.
+        None: nobody else is there at the same time.  Pure.
         """
         return None
 
@@ -226,13 +249,18 @@ class RequestTransport(ABC, Generic[Target]):
 
         An `async def` will do; returning a Future spares a task for each request.  `deadline` is on the
         loop's clock (`model.NEVER` = none); the wait is bounded by it and by the plugin's own ack
-        time-out, whichever is earlier.  `frame.buffers` may be sent one after the other.  Raises only:
+        time-out, whichever is earlier.  `frame.buffers` may be sent one after the other.  Raises only, at
+        the call or when awaited:
 
-        - NotDelivered (CannotConnect, FrameTooLarge): surely not accepted;
+        - NotDelivered (CannotConnect, FrameTooLarge): surely not accepted, and never will be;
         - RequestRefused: a worker said no, with its code;
         - DeliveryUnknown: anything else, a time-out among them.
 
-        Cancelling must not leak a stream, a task or a connection.
+        At the deadline, or after it, it is DeliveryUnknown("timed_out", ...), or CannotConnect where nothing
+        was sent: the caller gets DeadlineExceeded either way.
+
+        A call cancels it when its caller leaves or the deadline passes, and not when the worker's
+        call-home comes before the ack.  Cancelling must not leak a stream, a task or a connection.
         """
 
     @abstractmethod

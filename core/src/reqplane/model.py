@@ -185,7 +185,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who sent a request, as far as the transport knows: its network address, for logs and rules."""
+    """Who sent a request, as far as the transport knows: its network address, for logs and rules.
+
+    host or host:port, as far as the network's library tells.
+    """
 
     address: str
 

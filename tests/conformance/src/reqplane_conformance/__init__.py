@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from reqplane_conformance.discovery import DiscoveryConformance
     from reqplane_conformance.request import RequestTransportConformance
     from reqplane_conformance.response import ResponseTransportConformance
+    from reqplane_conformance.stage import SuiteHost
 
-__all__ = ["RequestTransportConformance", "ResponseTransportConformance", "DiscoveryConformance"]
+__all__ = ["RequestTransportConformance", "ResponseTransportConformance", "DiscoveryConformance", "SuiteHost"]
 
 _PLACES = {
     "RequestTransportConformance": "reqplane_conformance.request",
     "ResponseTransportConformance": "reqplane_conformance.response",
     "DiscoveryConformance": "reqplane_conformance.discovery",
+    "SuiteHost": "reqplane_conformance.stage",
 }
 
 

@@ -21,7 +21,7 @@ from reqplane_conformance.verdict import Nonconformance, check
 
 
 class SuiteHost(RuntimeHost):
-    """The runtime's own host, which keeps the load reports."""
+    """The runtime's own host, which keeps the load reports.  Made within a running loop."""
 
     def __init__(self, env: Mapping[str, str], limits: Limits) -> None:
         super().__init__(env, limits)

@@ -9,7 +9,7 @@ from typing import Any
 from reqplane.errors import InvalidFrame, RequestRefused, UnknownEndpoint, WorkerBusy
 from reqplane.interfaces import Accept, Delivery, Host, Listener
 from reqplane.model import Headers, Peer, Served
-from reqplane.settings import host, port, setting, settings_class
+from reqplane.settings import host, port, reachable_host, setting, settings_class
 from reqplane.sockets import host_and_port, listening_socket
 
 from reqplane_yours.wire import MOST, serve
@@ -24,6 +24,7 @@ class YoursSettings:
 
     host: str = setting("DYN_YOURS_HOST", default="0.0.0.0", parse=host)
     port: int = setting("DYN_YOURS_PORT", default=0, parse=port)
+    advertise_host: str = setting("DYN_YOURS_ADVERTISE_HOST", default="", parse=reachable_host)
 
 
 class Server:
@@ -52,7 +53,8 @@ class Server:
     async def _open(self, host: str, port: int) -> None:
         names = {"host_variable": "DYN_YOURS_HOST", "port_variable": "DYN_YOURS_PORT"}
         listening = await listening_socket(host, port, **names, backlog=1024)
-        self.address = host_and_port(self.host.advertise(host), listening.getsockname()[1])
+        told = self.settings.advertise_host or self.host.advertise(host)
+        self.address = host_and_port(told, listening.getsockname()[1])
         # `start_server` alone, if it were cancelled, would leave a server that nobody knows.
         self._server = await asyncio.start_server(
             self._connected, sock=listening, limit=MOST, start_serving=False
