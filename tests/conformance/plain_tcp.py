@@ -48,7 +48,7 @@ class PlainTcp(RequestTransport[tuple[str, str]]):
     )
     settings: ClassVar[type[Any] | None] = PlainSettings
     loopback: ClassVar[Mapping[str, str]] = {"PLAIN_PORT": "0"}
-    limit = 2.0
+    limit = 5.0
     """Seconds until the ack."""
 
     def __init__(self, host: Host) -> None:
@@ -70,8 +70,11 @@ class PlainTcp(RequestTransport[tuple[str, str]]):
         return self.most
 
     def target(self, instance: Instance) -> tuple[str, str] | None:
-        found = instance.transport.get("plain")
-        return (found["where"], found["endpoint"]) if isinstance(found, dict) else None
+        match instance.transport.get("plain"):
+            case {"where": str(where), "endpoint": str(endpoint)} if where.rpartition(":")[2].isdecimal():
+                return where, endpoint
+            case _:
+                return None
 
     def address(self, target: tuple[str, str]) -> str | None:
         return target[0]
@@ -182,7 +185,7 @@ class PlainTcp(RequestTransport[tuple[str, str]]):
             accept(Delivery(frame, {}, "plain"))
         except RequestRefused as error:
             writer.write(f"no {error.code}: {error.problem}".encode())
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self.host.log.warning("accept failed: %r", error)
             writer.write(b"no refused: the worker failed")
         else:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from reqplane.discovery.file import FileDiscovery
 from reqplane.discovery.memory import MemoryDiscovery
+from reqplane.interfaces import Discovery
 from reqplane_conformance import DiscoveryConformance
 from reqplane_conformance.strain import Strain
+from servers import Etcd
 
 from . import wrong_backends as wrong
-from .stores import FileStore
+from .stores import EtcdStore, FileStore
 from .trying import check_wrong, tried
 
 # What fails whenever somebody who watches is told nothing, or leaves something behind.
@@ -58,6 +60,7 @@ IN_MEMORY: dict[type[MemoryDiscovery], tuple[str, set[str]]] = {
         "numbers.free_after_withdraw",
         {"numbers.cancelled_reserve", "records.publish_after_withdraw"},
     ),
+    wrong.LosesOnWithdraw: ("numbers.a_whole_life", set()),
     wrong.DropsNulls: ("records.unchanged", set()),
     wrong.Truncates: ("records.large", set()),
     wrong.SeenBeforePublish: ("records.unseen_before_publish", GHOSTS),
@@ -66,6 +69,7 @@ IN_MEMORY: dict[type[MemoryDiscovery], tuple[str, set[str]]] = {
     wrong.MissesDeletes: ("records.gone_when_withdrawn", LEAVING),
     wrong.ForgetsWhoWent: ("records.gone_when_withdrawn", LEAVING),
     wrong.DoubtsEverything: ("records.gone_when_withdrawn", set()),
+    wrong.SkipsWhatWasBetween: ("records.number_used_again", set()),
     wrong.KeyedByIncarnation: ("records.endpoints_apart", set()),
     wrong.WithdrawsSuccessor: ("records.withdraw_twice", set()),
     wrong.PublishesWithdrawn: ("records.publish_after_withdraw", set()),
@@ -97,12 +101,14 @@ IN_MEMORY: dict[type[MemoryDiscovery], tuple[str, set[str]]] = {
     wrong.ListsThenListens: ("watch.misses_nothing", set()),
     wrong.Overtakes: ("watch.in_order", set()),
     wrong.DropsForSlowReaders: ("watch.slow_reader", set()),
+    wrong.WaitsForReaders: ("watch.slow_reader", set()),
     wrong.LeavesTasks: ("watch.cancelled", WATCHING),
     wrong.WithstandsCancelling: (
         "watch.cancelled",
         WATCHING - {"life.aclose_ends_watches", "life.after_aclose", "life.opened_often"},
     ),
     wrong.WatchesGoOn: ("life.aclose_ends_watches", set()),
+    wrong.BreaksWatches: ("life.aclose_ends_watches", {"life.after_aclose"}),
     wrong.StaysRegistered: ("life.aclose_withdraws", {"life.aclose_while_busy", "life.opened_often"}),
     wrong.ClosesOnce: ("life.aclose_twice", set()),
     wrong.ReservesWhenClosed: ("life.after_aclose", {"life.aclose_while_busy"}),
@@ -170,6 +176,28 @@ def test_in_files(subject: type[FileDiscovery]):
     check_wrong(conformance(subject), meant, also - {meant})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_with_a_server(own_etcd: Etcd):
+    class TestNeverReconnects(EtcdStore, DiscoveryConformance):
+        discovery = wrong.NeverReconnects
+        lease_seconds = 6.0
+        server = own_etcd
+
+    TestNeverReconnects.env = {"ETCD_ENDPOINTS": own_etcd.url}
+    found = tried(TestNeverReconnects, only={"watch.told_in_changes", "leases.server_back"})
+    assert found.failed == {"leases.server_back"}, found.told()
+    assert found.first == "leases.server_back"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_right_one_passes_twenty_times():
+    for _ in range(20):
+        found = tried(conformance(MemoryDiscovery))
+        assert not found.failed, found.told()
+
+
 @pytest.mark.usefixtures("hasty")
 def test_what_the_wrong_ones_are_made_of_is_right():
     found = tried(conformance(wrong.Registered))
@@ -181,5 +209,5 @@ def test_every_wrong_backend_stands_in_the_table():
     backends = {
         one for one in vars(wrong).values() if isinstance(one, type) and one.__module__ == wrong.__name__
     }
-    tried_ones = {*IN_MEMORY, *IN_FILES, wrong.Registered}
-    assert {one for one in backends if issubclass(one, FileDiscovery | MemoryDiscovery)} == tried_ones
+    tried_ones = {*IN_MEMORY, *IN_FILES, wrong.NeverReconnects, wrong.Registered}
+    assert {one for one in backends if issubclass(one, Discovery)} == tried_ones

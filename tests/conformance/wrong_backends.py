@@ -9,11 +9,13 @@ import asyncio
 import itertools
 import json
 import os
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self, TypeAlias
 
+from reqplane.discovery.etcd.backend import EtcdDiscovery
 from reqplane.discovery.file import FileDiscovery, FileRegistration
 from reqplane.discovery.memory import MemoryDiscovery, MemoryRegistration
 from reqplane.errors import WireError
@@ -84,6 +86,19 @@ class FreesOnlyPublished(Registered):
     """Withdraws records; a number without one stays taken."""
 
     registration = _FreesOnlyPublished
+
+
+class _LosesOnWithdraw(MemoryRegistration):
+    def give_back(self) -> None:
+        super().give_back()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class LosesOnWithdraw(Registered):
+    """Takes every end of a registration for a loss: the worker would register again."""
+
+    registration = _LosesOnWithdraw
 
 
 # ── records ─────────────────────────────────────────────────────────────────────────────────────────
@@ -205,6 +220,19 @@ class DoubtsEverything(MemoryDiscovery):
     async def watch(self, endpoint: EndpointId | None) -> Batches:
         async for batch in super().watch(endpoint):
             yield [change if change.up else replace(change, hold=10.0) for change in batch]
+
+
+class SkipsWhatWasBetween(MemoryDiscovery):
+    """Looks at what there is under a number now, and does not tell that the former worker went."""
+
+    async def watch(self, endpoint: EndpointId | None) -> Batches:
+        async for batch in super().watch(endpoint):
+            later = [[_key(other) for other in batch[place:] if other.up] for place in range(len(batch))]
+            yield [one for one, ups in zip(batch, later, strict=True) if one.up or _key(one) not in ups]
+
+
+def _key(change: Change) -> tuple[EndpointId, int]:
+    return change.instance.endpoint, change.instance.instance_id
 
 
 class KeyedByIncarnation(MemoryDiscovery):
@@ -396,6 +424,19 @@ class DropsForSlowReaders(MemoryDiscovery):
             is_first = False
 
 
+class _WaitsForReaders(MemoryRegistration):
+    async def publish(self, record: Mapping[str, Any]) -> None:
+        await super().publish(record)
+        while any(watch._pending for watch in self._owner.store.watches):
+            await asyncio.sleep(0.001)
+
+
+class WaitsForReaders(Registered):
+    """Publishing ends when everybody who watches has taken the record."""
+
+    registration = _WaitsForReaders
+
+
 class LeavesTasks(MemoryDiscovery):
     """Starts a task for each watch, and never ends it."""
 
@@ -419,6 +460,22 @@ class WithstandsCancelling(MemoryDiscovery):
                 continue
 
 
+class NeverReconnects(EtcdDiscovery):
+    """Stays without a server when its connection to one was lost."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        sessions = self._sessions
+        session = sessions._session
+
+        def once() -> None:
+            if sessions._number == 1:
+                session()
+            time.sleep(0.01)
+
+        sessions._session = once  # type: ignore[method-assign]
+
+
 # ── opening and closing ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -429,6 +486,15 @@ class WatchesGoOn(MemoryDiscovery):
         watches, self._watches = self._watches, set()
         await super().aclose()
         self._watches = watches
+
+
+class BreaksWatches(MemoryDiscovery):
+    """Closing lets an error of its library out of every watch."""
+
+    async def watch(self, endpoint: EndpointId | None) -> Batches:
+        async for batch in super().watch(endpoint):
+            yield batch
+        raise ConnectionResetError("closed")
 
 
 class StaysRegistered(MemoryDiscovery):

@@ -66,6 +66,10 @@ class Environment:
         done = pip("--python", self.folder, "install", "--quiet", "--no-index", *found, *names)
         assert done.returncode == 0, done.stderr
 
+    def uninstall(self, *names: str) -> None:
+        done = pip("--python", self.folder, "uninstall", "--quiet", "--yes", *names)
+        assert done.returncode == 0, done.stderr
+
     def variables(self, bare: Mapping[str, str]) -> dict[str, str]:
         """A shell in which this environment is active."""
         return {**bare, "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin"}

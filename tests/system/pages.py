@@ -34,6 +34,10 @@ class Page:
         """The blocks of one language under a heading, in order."""
         return [b.text for b in self.blocks if (b.heading, b.language) == (heading, language)]
 
+    def section(self, heading: str) -> str:
+        """All that stands under a heading of the second level."""
+        return self.text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
     def write(self, folder: Path, *names: str) -> None:
         """Put the files where their names say."""
         for name in names:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import Page
+from pages import Page, install
+from reqplane.skeleton import write_project
 from servers import Etcd, Nats, free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -286,21 +287,19 @@ def test_2_a_registered_worker_is_not_in_the_way(terminal: Any, start: Any, env:
 
 
 def test_3_the_workers_are_on_another_plane(terminal: Any, start: Any, env: dict[str, str], tmp_path: Path):
-    site = tmp_path / "site"
-    facts = site / "reqplane_uds-0.1.dist-info"
-    facts.mkdir(parents=True)
-    Page((ROOT / "docs" / "write-a-transport.md").read_text()).write(site, "reqplane_uds.py")
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: reqplane-uds\nVersion: 0.1\n")
-    (facts / "entry_points.txt").write_text("[reqplane.transports]\nuds = reqplane_uds\n")
-    env["PYTHONPATH"] = str(site)
-    start(env | {"DYN_REQUEST_PLANE": "uds"})
+    project, site = write_project("sock", tmp_path), tmp_path / "site"
+    page = Page((ROOT / "docs" / "write-a-transport.md").read_text())
+    (project / "src/reqplane_sock/wire.py").write_text(page.under("What it promises", "python")[1])
+    install(project, site)
+    env |= {"PYTHONPATH": str(site), "DYN_SOCK_HOST": "127.0.0.1"}
+    start(env | {"DYN_REQUEST_PLANE": "sock"})
     shell = terminal(env)
     visit = shell.visit(PATH)
-    visit.check_ill(f"{PATH}/0 is on uds, this side on http")
+    visit.check_ill(f"{PATH}/0 is on sock, this side on http")
     shell.obey(visit)
     visit = shell.visit(PATH)
     visit.check_healthy()
-    assert f"{PATH}/0 on uds: accepted after" in visit.printed
+    assert re.search(rf"{PATH}/0 on sock at \S+: accepted after", visit.printed)
 
 
 def test_4_a_worker_is_gone(terminal: Any, start: Any, env: dict[str, str], tmp_path: Path):

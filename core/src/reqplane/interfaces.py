@@ -252,7 +252,10 @@ class RequestTransport(ABC, Generic[Target]):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Free everything; idempotent.  Afterwards `send` raises CannotConnect."""
+        """Free everything, the listeners too; idempotent.  Afterwards `send` raises CannotConnect.
+
+        What is being sent ends at once, by DeliveryUnknown, or CannotConnect where nothing was sent yet.
+        """
 
 
 # ── the response plane ──────────────────────────────────────────────────────────────────────────────
@@ -399,7 +402,11 @@ class Registration(ABC):
 
     @abstractmethod
     async def publish(self, record: Mapping[str, Any]) -> None:
-        """Let everybody see the record; the next one replaces it."""
+        """Let everybody see the record; the next one replaces it.
+
+        LeaseLost if the number is not this worker's any more, WireError for a record that is no JSON or too
+        large (`encode_record` raises it); what was published before stays then.
+        """
 
     @abstractmethod
     async def withdraw(self) -> None:
@@ -459,7 +466,10 @@ class Discovery(ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Withdraw what is registered and free everything; idempotent."""
+        """Withdraw what is registered, end all watches and free everything; idempotent.
+
+        Afterwards `withdraw` does nothing, `watch` ends at once, and all else is a DiscoveryError.
+        """
 
 
 # ── codecs, policies, observers ─────────────────────────────────────────────────────────────────────

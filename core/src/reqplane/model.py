@@ -120,7 +120,8 @@ class Capabilities:
     `refusals`: a refusal arrives as RequestRefused with its code; without it, as DeliveryUnknown.
     `shared_address`: several workers may be behind one address (a balancer), so a frame may reach
     another instance than the one it was sent to.
-    `notices_dead_worker`: `send` fails without waiting for its time-out when the worker is gone.
+    `notices_dead_worker`: a `send` to a worker that is gone fails without waiting for its time-out; one that
+    was under way when it went may wait.
     `reconnects`: works again by itself when its broker or the worker is back.
     """
 

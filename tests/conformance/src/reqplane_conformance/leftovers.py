@@ -7,7 +7,9 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from reqplane_conformance.verdict import Nonconformance
 
@@ -25,6 +27,15 @@ def sockets() -> set[tuple[int, int]]:
             if stat.S_ISSOCK(status.st_mode):
                 found.add((status.st_dev, status.st_ino))
     return found
+
+
+def waits_at(task: asyncio.Task[Any]) -> Iterator[str]:
+    """Where a task waits: a line for each coroutine, the innermost last."""
+    waiting: Any = task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)) is not None:
+        file = os.path.basename(frame.f_code.co_filename)
+        yield f"    {frame.f_code.co_qualname}, {file}:{frame.f_lineno}"
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
 
 
 async def check_tasks(before: set[asyncio.Task[object]], patience: float, blame: str) -> None:

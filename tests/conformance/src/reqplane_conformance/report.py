@@ -253,13 +253,15 @@ def _table(result: Result) -> Iterator[str]:
         )
         yield f"{group:12} {counts}  ({sum(outcome.seconds for outcome in outcomes):.1f} s)"
         for case, outcome in zip(cases, outcomes, strict=True):
-            if outcome.outcome != "passed" and (outcome.outcome != "not run" or len(outcomes) > 1):
+            if outcome.outcome not in ("passed", "not run"):
                 reason = f": {outcome.reason}" if outcome.reason else ""
                 yield f"    {outcome.outcome:8} {case['id']}{reason}"
 
 
 def _why(result: Result) -> str:
-    lacking = result.lacking
+    lacking = [case_id for case_id in result.lacking if result.outcome(case_id).outcome != "not run"]
+    if result.lacking and not lacking:
+        return f", because {len(result.lacking)} cases that have to pass were not run"
     if lacking:
         return f", because {len(lacking)} cases did not pass that have to: {_some(lacking)}"
     if result.unclaimed:

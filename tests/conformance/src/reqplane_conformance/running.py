@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 
 from reqplane_conformance.case import Case
-from reqplane_conformance.leftovers import Before, check_tasks
+from reqplane_conformance.leftovers import Before, check_tasks, waits_at
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.verdict import Nonconformance
 from reqplane_conformance.watchdog import watchdog
@@ -81,19 +80,17 @@ async def _within(task: asyncio.Task[None], seconds: float, what: str, blame: st
     await asyncio.wait({task}, timeout=seconds)
     if task.done():
         return await task
-    place = io.StringIO()
-    task.print_stack(file=place)
+    place = "\n".join(waits_at(task))
     task.cancel()
     await asyncio.wait({task}, timeout=2.0)
     if not task.done():
         raise Nonconformance(
-            f"{what} did not end within {seconds:g} s, and withstood being cancelled; it waits at\n"
-            f"{place.getvalue()}",
+            f"{what} did not end within {seconds:g} s, and withstood being cancelled; it waits at\n{place}",
             "whatever waits ends, and a cancelled task ends at once",
             "an `except` that catches CancelledError, and a loop around it",
         )
     raise Nonconformance(
-        f"{what} did not end within {seconds:g} s; it waited at\n{place.getvalue()}",
+        f"{what} did not end within {seconds:g} s; it waited at\n{place}",
         "whatever waits ends: by its deadline, by a time-out of its own, or when it is closed",
         "what the last lines above wait for, and who should have woken it up",
     )

@@ -93,7 +93,15 @@ class Stage:
 
     async def close(self, opened: Any) -> None:
         """Close what was opened."""
-        await opened.aclose()
+        try:
+            await opened.aclose()
+        except Exception as error:
+            raise Nonconformance(
+                f"aclose raised {type(error).__name__}: {error}",
+                "aclose frees everything and raises nothing, however often it is called",
+                "the last lines of the traceback below that are your own",
+                blame=self.leftover_case,
+            ) from error
 
     async def _close(self, opened: Any, host: SuiteHost) -> None:
         await self.close(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -34,10 +35,20 @@ class Nonconformance(AssertionError):
             lines.append(f"  look at:   {self.look}")
         cause = self.__cause__
         if cause is not None:
-            lines += ["", *("  " + line for line in "".join(traceback.format_exception(cause)).splitlines())]
+            lines += ["", *("  " + line for line in _traceback(cause))]
         return "\n".join(lines)
 
     __str__ = text
+
+
+def _traceback(error: BaseException) -> list[str]:
+    """Without the suite's own frames, which come before those of its subject."""
+    shown = traceback.TracebackException.from_exception(error)
+    ours = os.path.dirname(__file__)
+    kept = [frame for frame in shown.stack if not frame.filename.startswith(ours)]
+    if kept:
+        shown.stack = traceback.StackSummary.from_list(kept)
+    return "".join(shown.format()).splitlines()
 
 
 def check(holds: object, *, did: str, wanted: str, look: str = "", blame: str = "") -> None:

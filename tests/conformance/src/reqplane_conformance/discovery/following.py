@@ -177,7 +177,8 @@ def _key(instance: Instance) -> Key:
 
 def _told(change: Change) -> str:
     one = change.instance
-    return f"{'up' if change.up else 'down'} {one.endpoint.component}.{one.endpoint.name}/{one.instance_id}"
+    way = "up" if change.up else "down"
+    return f"{way} {one.endpoint.component}.{one.endpoint.name}/{one.instance_id} ({one.incarnation:x})"
 
 
 def _checked(batch: Any) -> list[Change]:

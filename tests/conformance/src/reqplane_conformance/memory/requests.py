@@ -161,12 +161,15 @@ class MemoryTransport(RequestTransport[Target]):
             return WorkerBusy("it holds as many bytes as DYN_MAX_INFLIGHT_BYTES allows", **where)
         budget.give(size)  # `accept` reserves for itself, in this same turn
         accept, _ = self._endpoints[parcel.endpoint]
+        return self._offer(accept, Delivery(parcel.frame, parcel.headers, self.name, parcel.peer), where)
+
+    def _offer(self, accept: Accept, delivery: Delivery, where: Mapping[str, Any]) -> RequestError | None:
         try:
-            accept(Delivery(parcel.frame, parcel.headers, self.name, parcel.peer))
+            accept(delivery)
         except RequestRefused as error:
             return refusal(error.code, error.problem, **where)
         except (Exception, asyncio.CancelledError):
-            self._host.log.exception("accepting a request for %s failed", parcel.endpoint)
+            self._host.log.exception("accepting a request at %s failed", where["address"])
             return refusal("refused", "the worker could not take it; its log has the reason", **where)
         return None
 

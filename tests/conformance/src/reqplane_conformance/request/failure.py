@@ -129,6 +129,7 @@ class FailureCases(RequestSuite, suite=True):
             wanted="the next send works: what was given up before has nothing to do with it",
             look="how an ack finds its send on a connection that is used again",
         )
+        await audit.settled(stage, worker)
         audit.check(worker)
 
     @case()

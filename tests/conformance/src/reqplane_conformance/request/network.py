@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from reqplane.errors import CannotConnect, DeliveryUnknown
+from reqplane.errors import CannotConnect, DeliveryUnknown, NotDelivered
 from reqplane.wire.frame import Frame
 
 from reqplane_conformance.case import case
@@ -25,10 +25,25 @@ from reqplane_conformance.usage import resident_bytes
 from reqplane_conformance.verdict import check, expected
 
 _MIB = 1 << 20
+
+
+@asynccontextmanager
+async def _mute(place: Place) -> AsyncGenerator[None]:
+    """While the block runs, somebody listens there who takes every connection and says nothing."""
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), place.host, place.port)
+    try:
+        yield
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await server.wait_closed()
+
+
 _LISTENER = "the task or callback of one connection: whatever happens in it ends this connection, and no more"
 _JUNK = {
     "nothing": b"",
-    "zeros": bytes(65536),
     "ones": b"\xff" * 65536,
     "random": random.Random(1).randbytes(65536),
     "http": b"GET / HTTP/1.1\r\nHost: example\r\n\r\n",
@@ -59,7 +74,34 @@ class NetworkCases(RequestSuite, suite=True):
             wanted="an ack: a read may give any part of what was written, and several writes at once",
             look="reads on either side that take what they get for a whole message",
         )
+        await audit.settled(stage, worker)
         audit.check(worker)
+
+    @case(within=30.0)
+    async def test_not_delivered_stays_so(self, stage: RequestStage) -> None:
+        """What send has told as not delivered never arrives, also when its address is served again."""
+        env = stage.one_port()
+        frontend, first = await stage.frontend(), await stage.worker(env=env)
+        await frontend.deliver(first)
+        place = await place_of(stage, first)
+        if not env or not place.port:
+            stage.does_not_apply("its `loopback` has no variable whose name ends with PORT")
+        await first.listener.close()
+        audit = Audit()
+        for _ in range(3):
+            await audit.send(frontend, first, stage.frame(), within=0.3)
+        async with _mute(place):
+            for _ in range(3):
+                await audit.send(frontend, first, stage.frame(), within=0.3)
+        second = await stage.worker(env=env)
+        await until_it_works(stage, frontend, second)
+        for frame, error in zip(audit.frames, audit.errors, strict=True):
+            check(
+                not isinstance(error, NotDelivered) or frame.join() not in second.frames,
+                did=f"send {told(error)}, and the frame arrived later, when a worker listened there again",
+                wanted="CannotConnect says that the frame will never arrive: another worker gets it then",
+                look="what your library keeps while it has no connection, and sends as soon as it has one",
+            )
 
     @case(priority=4)
     async def test_ack_lost(self, stage: RequestStage) -> None:
@@ -100,6 +142,7 @@ class NetworkCases(RequestSuite, suite=True):
             relay.most = most
             await audit.send(frontend, relay, stage.frame(bytes(size)), within=1.5)
             relay.most = None
+        await audit.settled(stage, worker)
         audit.check(worker)
         await until_it_works(stage, frontend, relay)
 
@@ -133,6 +176,7 @@ class NetworkCases(RequestSuite, suite=True):
                 wanted="the listener goes on as if nothing had been",
                 look=_LISTENER,
             )
+        await audit.settled(stage, worker)
         audit.check(worker)
 
     @case()
@@ -238,12 +282,13 @@ async def _abort(writer: asyncio.StreamWriter) -> None:
 
 def _with_larger_numbers(said: bytes, number: int) -> Iterator[bytes]:
     """The same bytes with each form of this number in turn replaced by a huge one."""
-    forms = {str(number).encode(): b"9" * len(str(number)), b"%x\r\n" % number: b"fffffff\r\n"}
+    text = str(number).encode()
+    forms = [(text, b"9" * len(text)), (text, b"9" * 12), (b"%x\r\n" % number, b"fffffff\r\n")]
     for width in (8, 4, 3):
         for order in ("big", "little"):
             huge = (1 << (8 * width - 1)) - 1
-            forms[number.to_bytes(width, order)] = huge.to_bytes(width, order)
-    for form, huge in forms.items():
+            forms.append((number.to_bytes(width, order), huge.to_bytes(width, order)))
+    for form, huge in forms:
         if form in said:
             yield said.replace(form, huge, 1)
 

@@ -15,7 +15,7 @@ from reqplane.interfaces import Delivery, Listener
 from reqplane.model import EndpointId, Limits, Served
 
 from reqplane_conformance.inside import find_class, follow, say
-from reqplane_conformance.request.stage import bytes_of
+from reqplane_conformance.request.stage import bytes_of, texts_of
 from reqplane_conformance.stage import SuiteHost
 
 ENDPOINT = EndpointId("conformance", "outside", "generate")
@@ -39,7 +39,7 @@ class Process:
             raise refusal(*self._refuse)
         at = time.monotonic()
         frame = base64.b64encode(bytes_of(delivery.frame)).decode()
-        say("got", frame=frame, headers=dict(delivery.headers), at=at)
+        say("got", frame=frame, headers=texts_of(delivery.headers), at=at)
         self._accepts += 1
         if self._accepts == self._last and self._drains:
             self._leaving = asyncio.get_running_loop().create_task(self._drain_and_die())

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from reqplane.errors import DeliveryUnknown, NotDelivered, RequestRefused
 from reqplane.interfaces import Delivery, Listener, RequestTransport
@@ -68,7 +68,7 @@ class Worker:
             time.sleep(self.takes)
         if self.refuse is not None:
             raise self.refuse
-        got = Got(bytes_of(delivery.frame), dict(delivery.headers), time.monotonic())
+        got = Got(bytes_of(delivery.frame), texts_of(delivery.headers), time.monotonic())
         self.got.append(got)
         if self.on_accept is not None:
             self.on_accept(delivery)
@@ -99,6 +99,11 @@ def instance_of(
 
 def bytes_of(frame: Body | Frame) -> bytes:
     return frame.join() if isinstance(frame, Frame) else bytes(frame)
+
+
+def texts_of(headers: object) -> dict[str, str]:
+    """The headers that came; whether they are a mapping at all is for one case to say."""
+    return dict(cast(Mapping[str, str], headers)) if isinstance(headers, Mapping) else {}
 
 
 class Frontend:
@@ -163,8 +168,9 @@ class Frontend:
         """Send what has to arrive, and return it; `when` completes "a frame is acknowledged …"."""
         __tracebackhide__ = True
         frame = frame or self._stage.frame()
+        sent = Frame(frame.header, frame.body)  # so that nobody changes the one to compare with
         try:
-            await self.send(worker, frame, headers, within=within)
+            await self.send(worker, sent, headers, within=within)
         except OURS as error:
             shown = f"send raised {type(error).__name__} for a frame of {len(frame)} bytes: {error}"
             raise Nonconformance(shown, f"a frame is acknowledged {when}", look) from error

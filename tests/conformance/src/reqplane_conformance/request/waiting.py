@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
+from reqplane_conformance.leftovers import waits_at
 from reqplane_conformance.request.fates import fate, told
 from reqplane_conformance.request.stage import Frontend, RequestStage
 from reqplane_conformance.verdict import check, fail
@@ -54,11 +55,12 @@ async def closed(
     """Wait for these closes."""
     tasks = [asyncio.create_task(one) for one in closing]
     _, late = await asyncio.wait(tasks, timeout=_TAKES * stage.patience)
+    places = "\n".join(line for task in late for line in waits_at(task))
     for task in late:
         task.cancel()
     check(
         not late,
-        did=f"closing had not ended after {_TAKES * stage.patience:g} s",
+        did=f"closing had not ended after {_TAKES * stage.patience:g} s; it waited at\n{places}",
         wanted="close, aclose and drain end, whatever the other side does",
         look=look,
     )
