@@ -70,7 +70,7 @@ class _MergingPending(MemoryPending):
 
 @wrong(
     "answers.each_item_as_it_was_written",
-    perhaps=("answers.many_streams_at_once",),
+    perhaps=("sharing.many_streams_at_once",),
 )
 class Merges(MemoryResponses):
     """Takes what comes together for one item: there is no frame around each."""
@@ -145,7 +145,7 @@ class _BufferPending(MemoryPending):
     "answers.annotated_items",
     "answers.each_item_as_it_was_written",
     "answers.many_small_items",
-    "answers.many_streams_at_once",
+    "sharing.many_streams_at_once",
     "cuts.leaving_worker_delivers",
     "cuts.worker_killed",
     "flow.slow_reader_gets_all",
@@ -279,7 +279,7 @@ class HangsAfterTheEnd(MemoryResponses):
     pending_class = _SilentPending
 
 
-@wrong("answers.report_with_the_end", "answers.reports")
+@wrong("sharing.report_with_the_end", "sharing.reports")
 class ReportsUnderItsOwnName(MemoryResponses):
     """Tells Host.reported the frontend's incarnation."""
 
@@ -701,7 +701,7 @@ class SpoilsTheCallsOfOthers(MemoryResponses):
         return await super().call_home(info, control)
 
 
-@wrong("answers.one_connection")
+@wrong("sharing.one_connection")
 class ConnectsForEach(MemoryResponses):
     """Opens a socket for each of the callers that come at the same time."""
 

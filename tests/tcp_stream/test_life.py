@@ -103,6 +103,18 @@ async def test_a_frontend_that_does_not_read_does_not_hold_the_worker(
         assert time.monotonic() - start < 5
 
 
+async def test_a_peer_that_is_gone_just_before_its_connection_is_closed(frontend: TcpStreamTransport):
+    host, _, port = frontend.advertised.rpartition(":")
+    loop = asyncio.get_running_loop()
+    with socket.create_connection((host, int(port))) as peer:
+        peer.setblocking(False)
+        await loop.sock_sendall(peer, shared.opening(frontend._host.process, 1))
+        await loop.sock_recv(peer, 1000)
+        (connection,) = frontend._connections
+    connection.close("the frontend is leaving")  # what this writes, the system answers with a reset
+    await asyncio.wait_for(connection.ended, 5)
+
+
 async def test_connections_that_come_while_the_frontend_leaves(transport: OpenTransport):
     frontend = await transport()
     await frontend.listen()

@@ -12,11 +12,20 @@ from reqplane_conformance.response.control import ControlCases
 from reqplane_conformance.response.cuts import CutCases
 from reqplane_conformance.response.flow import FlowCases
 from reqplane_conformance.response.life import LifeCases
+from reqplane_conformance.response.sharing import SharingCases
 from reqplane_conformance.response.streamed import StreamedCases
 
 
 class ResponseTransportConformance(
-    LifeCases, StreamedCases, CutCases, FlowCases, ControlCases, CallCases, AnswerCases, suite=True
+    LifeCases,
+    StreamedCases,
+    CutCases,
+    FlowCases,
+    ControlCases,
+    CallCases,
+    SharingCases,
+    AnswerCases,
+    suite=True,
 ):
     """Tells whether a response transport is right.
 

@@ -13,9 +13,9 @@ from reqplane.interfaces import HomeStream
 from reqplane.model import Broken, ConnectionInfo, Control, End, Prologue
 
 from reqplane_conformance.case import case
-from reqplane_conformance.response.answers import check_parts
 from reqplane_conformance.response.hooks import ResponseSuite
-from reqplane_conformance.response.stage import Process, ResponseStage, info_from, shown
+from reqplane_conformance.response.parts import check_parts, shown
+from reqplane_conformance.response.stage import Process, ResponseStage, info_from
 from reqplane_conformance.verdict import check
 
 _ENDS = ["kill", "close"]

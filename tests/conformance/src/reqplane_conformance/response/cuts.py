@@ -10,11 +10,11 @@ import pytest
 from reqplane.model import Broken, Control, End, Part, Prologue
 
 from reqplane_conformance.case import case
-from reqplane_conformance.response.answers import check_parts
 from reqplane_conformance.response.control import check_told
 from reqplane_conformance.response.flow import Writer
 from reqplane_conformance.response.hooks import ResponseSuite
-from reqplane_conformance.response.stage import WINDOW, ResponseStage, shown
+from reqplane_conformance.response.parts import check_parts, shown
+from reqplane_conformance.response.stage import WINDOW, ResponseStage
 from reqplane_conformance.verdict import check
 
 _DEAD_AFTER = 1.0

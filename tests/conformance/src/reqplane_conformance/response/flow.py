@@ -7,9 +7,9 @@ import asyncio
 from reqplane.model import Broken, Control, End, Part, Prologue
 
 from reqplane_conformance.case import case
-from reqplane_conformance.response.answers import check_parts
 from reqplane_conformance.response.hooks import ResponseSuite
-from reqplane_conformance.response.stage import WINDOW, Call, ResponseStage, shown
+from reqplane_conformance.response.parts import check_parts, shown
+from reqplane_conformance.response.stage import WINDOW, Call, ResponseStage
 from reqplane_conformance.verdict import check, fail
 
 _ITEM = b"i" * 16_000

@@ -12,8 +12,8 @@ from reqplane.errors import CannotConnect, SettingsError
 from reqplane.model import End, Prologue
 
 from reqplane_conformance.case import case
-from reqplane_conformance.response.answers import check_parts
 from reqplane_conformance.response.hooks import ResponseSuite
+from reqplane_conformance.response.parts import check_parts
 from reqplane_conformance.response.stage import Process, ResponseStage, info_from
 from reqplane_conformance.verdict import check, expected
 

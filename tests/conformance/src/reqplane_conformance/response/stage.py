@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,12 @@ from reqplane.model import Annotated, Broken, ConnectionInfo, Control, End, Part
 from reqplane.wire.request import HeadTemplate, decode_head
 
 from reqplane_conformance.leftovers import sockets
+from reqplane_conformance.response.parts import is_last, shown, shown_one
 from reqplane_conformance.stage import Stage, SuiteHost, at_one_port
 from reqplane_conformance.verdict import Nonconformance, check, fail
 
 WINDOW = 64 * 1024
 """The window of cases that fill one."""
-_FEW = 20
-"""Bytes of an item that messages show."""
 
 
 @dataclass(eq=False)
@@ -68,40 +67,6 @@ def info_from(info: ConnectionInfo) -> ConnectionInfo:
     """As a worker gets it: by the head of a request."""
     head = HeadTemplate("conformance.backend.generate", "json", info).render(info)
     return decode_head(head).connection
-
-
-def is_last(part: Part) -> bool:
-    """Whether nothing may follow."""
-    return isinstance(part, End | Broken) or (isinstance(part, Prologue) and part.error is not None)
-
-
-def shown(parts: Sequence[Part]) -> str:
-    """Parts in a few words."""
-    texts = [_shown(part) for part in parts[:8]]
-    if len(parts) > 8:
-        texts[4:] = [f"… {len(parts) - 7} more …", *(_shown(part) for part in parts[-3:])]
-    return f"[{', '.join(texts)}]"
-
-
-def _shown(part: Part) -> str:
-    if isinstance(part, bytes | bytearray) and len(part) > _FEW:
-        return f"{bytes(part[:_FEW])!r}… ({len(part)} bytes)"
-    return repr(bytes(part) if isinstance(part, bytearray) else part)
-
-
-def same(got: Sequence[Part], wanted: Sequence[Part]) -> bool:
-    """Whether these are the parts wanted; where a Broken is wanted, its reason is free."""
-    return len(got) == len(wanted) and all(map(_same, got, wanted))
-
-
-def _same(got: Part, wanted: Part) -> bool:
-    if isinstance(wanted, Broken):
-        return isinstance(got, Broken)
-    if isinstance(wanted, Annotated):
-        return isinstance(got, Annotated) and bytes(got.body) == bytes(wanted.body)
-    if isinstance(wanted, End):
-        return isinstance(got, End)
-    return got == wanted
 
 
 class ResponseStage(Stage):
@@ -226,7 +191,7 @@ class ResponseStage(Stage):
             )
             check(
                 not is_last(part) or place == len(batch) - 1,
-                did=f"after {_shown(part)} came {shown(batch[place + 1 :])}",
+                did=f"after {shown_one(part)} came {shown(batch[place + 1 :])}",
                 wanted="nothing comes after the last part",
                 look=look,
                 blame="answers.nothing_after_the_end",

@@ -9,9 +9,9 @@ from reqplane.interfaces import HomeStream
 from reqplane.model import Broken, End, Part, Prologue
 
 from reqplane_conformance.case import case
-from reqplane_conformance.response.answers import check_parts
 from reqplane_conformance.response.hooks import ResponseSuite
-from reqplane_conformance.response.stage import WINDOW, ResponseStage, shown
+from reqplane_conformance.response.parts import check_parts, shown
+from reqplane_conformance.response.stage import WINDOW, ResponseStage
 from reqplane_conformance.verdict import Nonconformance, check, fail
 
 _STREAMED = ("streamed_requests",)
