@@ -151,13 +151,18 @@ def _quiet() -> Generator[None]:
 
 
 def check_wrong(
-    cls: type[Conformance], meant: str, also: Collection[str] = (), *, perhaps: Collection[str] = ()
+    cls: type[Conformance],
+    meant: str,
+    also: Collection[str] = (),
+    *,
+    perhaps: Collection[str] = (),
+    only: Collection[str] = (),
 ) -> Found:
     """AssertionError unless the case that is meant for a wrong subject fails and is told first.
 
-    Only those others may fail that the table says: `also` always, `perhaps` sometimes.
+    Only those others may fail that the table says: `also` always, `perhaps` sometimes.  `only` these are run.
     """
-    found = tried(cls)
+    found = tried(cls, only=only)
     _check(found, meant, found.failed, also, perhaps)
     return found
 

@@ -1,187 +1,177 @@
-"""Transports that do one thing wrong when they listen or close, made from a right one."""
+"""Wrong request transports whose workers are at fault, made from the one over TCP."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
-import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from plain_tcp import HEAD, PlainListener, PlainTcp
-from reqplane.interfaces import Accept, Listener
-from reqplane.model import Served
-from reqplane.settings import load
+from reqplane.errors import RequestRefused
+from reqplane.interfaces import Delivery
+from socket_plane import Incoming, SocketListener, SocketTransport
 
-Where = tuple[str, str]
-
-
-class TakesWhatThereIs(PlainTcp):
-    """One read is taken for the whole frame."""
-
-    async def read(self, reader: asyncio.StreamReader, size: int) -> bytes:
-        return await reader.read(size)
+# ── acks ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class TakesHalves(PlainTcp):
-    """A frame that ends early is taken for a whole one."""
-
-    async def read(self, reader: asyncio.StreamReader, size: int) -> bytes:
+class _AcksFirst(Incoming):
+    def hand_over(self, number: int, endpoint: str, frame: bytes, headers: dict[str, str]) -> None:
+        self.answer(number)
         try:
-            return await super().read(reader, size)
-        except asyncio.IncompleteReadError as error:
-            if size == HEAD:
-                raise
-            return error.partial
+            self.accept(endpoint, frame, headers)
+        except RequestRefused:
+            self.host.log.warning("refused, too late")
 
 
-class TakesAnySize(PlainTcp):
-    def takes(self, size: int) -> bool:
-        return True
+class AcksBeforeAccept(SocketTransport):
+    """Says that a frame has arrived when its bytes have, and asks the worker then."""
+
+    connection: ClassVar[type[Incoming]] = _AcksFirst
 
 
-class DiesOfJunk(PlainTcp):
-    """What goes wrong on one connection ends the server."""
+class _AcksLast(Incoming):
+    def hand_over(self, number: int, endpoint: str, frame: bytes, headers: dict[str, str]) -> None:
+        before = asyncio.all_tasks()
+        self.accept(endpoint, frame, headers)
+        self.host.spawn(self._finish(number, asyncio.all_tasks() - before), "ack")
 
-    async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await self.read(reader, HEAD)
-        size, endpoint = int.from_bytes(head[:8]), head[8:].decode(errors="replace").strip()
-        if size > self.most:
-            assert self.server is not None
-            self.server.close()
-            return
-        self.hand_over(endpoint, await self.read(reader, size), writer)
-
-
-class WaitsForConnections(PlainTcp):
-    """`Server.wait_closed` as it is since Python 3.12: it waits for every connection."""
-
-    async def close_server(self) -> None:
-        if self.server is not None:
-            self.server.close()
-        while self.served:
-            await asyncio.sleep(0.01)
-        await super().close_server()
+    async def _finish(self, number: int, handlers: set[asyncio.Task[Any]]) -> None:
+        if handlers:
+            await asyncio.wait(handlers)
+        self.answer(number)
 
 
-class KeepsItsAddress(PlainTcp):
-    async def close_server(self) -> None:
+class AcksAfterTheHandler(SocketTransport):
+    """An ack means done: it comes when what accept has started is over."""
+
+    connection: ClassVar[type[Incoming]] = _AcksLast
+
+
+class _DoesNotRefuse(Incoming):
+    def refuse(self, number: int, error: RequestRefused) -> None:
+        self.host.log.warning("refused: %s", error)
+
+
+class RefusesBySilence(SocketTransport):
+    """A refusal is logged, and its sender waits until its time is over."""
+
+    connection: ClassVar[type[Incoming]] = _DoesNotRefuse
+
+
+class _HangsUp(Incoming):
+    def refuse(self, number: int, error: RequestRefused) -> None:
+        raise EOFError
+
+
+class RefusesByHangingUp(SocketTransport):
+    """A refusal ends the connection."""
+
+    connection: ClassVar[type[Incoming]] = _HangsUp
+
+
+# ── bytes ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _ReadsOnce(Incoming):
+    async def read(self, size: int) -> bytes:
+        return await self.reader.read(size) if size else b""
+
+
+class SplitsFrames(SocketTransport):
+    """One read is one frame, so that a large frame becomes several."""
+
+    connection: ClassVar[type[Incoming]] = _ReadsOnce
+
+
+class _ReadsWhatIsThere(Incoming):
+    async def read(self, size: int) -> bytes:
+        frame = await super().read(size)
+        buffered: bytearray = self.reader._buffer  # type: ignore[attr-defined]
+        frame += bytes(buffered)
+        buffered.clear()
+        return frame
+
+
+class MergesFrames(SocketTransport):
+    """Whatever has come together is one frame, so that two that were written at once become one."""
+
+    connection: ClassVar[type[Incoming]] = _ReadsWhatIsThere
+
+
+class _UsesItsBufferAgain(Incoming):
+    async def read(self, size: int) -> Any:
+        data = await super().read(size)
+        self.buffer: bytearray = getattr(self, "buffer", bytearray(1 << 20))
+        if size > len(self.buffer):
+            return data
+        self.buffer[:size] = data
+        return memoryview(self.buffer)[:size]
+
+
+class UsesItsBufferAgain(SocketTransport):
+    """Hands out a view of its receive buffer, and fills it again with the next frame."""
+
+    connection: ClassVar[type[Incoming]] = _UsesItsBufferAgain
+
+
+# ── limits ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _TakesAnySize(Incoming):
+    async def read(self, size: int) -> bytes:
+        return await self.reader.readexactly(size)
+
+
+class TrustsItsSenders(SocketTransport):
+    """The size is checked where a frame is sent, and not where it arrives."""
+
+    connection: ClassVar[type[Incoming]] = _TakesAnySize
+
+
+# ── one connection's fault is everybody's ───────────────────────────────────────────────────────────
+
+
+class _DiesOfAccept(Incoming):
+    def accept(self, endpoint: str, frame: bytes | memoryview, headers: dict[str, str]) -> None:
+        accept = self.transport.endpoints[endpoint]
+        try:
+            accept(Delivery(frame, headers, self.transport.name, self.peer))
+        except RequestRefused:
+            raise
+        except BaseException:
+            assert self.transport.server is not None
+            self.transport.server.close()
+            raise EOFError from None
+
+
+class DiesOfAccept(SocketTransport):
+    """An exception that accept raises ends the task that accepts connections."""
+
+    connection: ClassVar[type[Incoming]] = _DiesOfAccept
+
+
+class _WaitsForItsTurn(Incoming):
+    async def run(self) -> None:
+        async with self.transport.opening:
+            await super().run()
+
+
+class ServesOneAtATime(SocketTransport):
+    """Serves a connection to its end before it looks at the next one."""
+
+    connection: ClassVar[type[Incoming]] = _WaitsForItsTurn
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class GoesOnAfterClose(SocketTransport):
+    """Closing stops listening; on the connections that are there everything goes on."""
+
+    async def end(self, tasks: Mapping[Incoming, asyncio.Task[Any]]) -> None:
         if self.closed:
-            await super().close_server()
+            await super().end(tasks)
 
-
-class ClosesAll(PlainTcp):
-    """The first endpoint that leaves takes the server with it."""
-
-    async def listen(self, served: Served, accept: Accept) -> Listener:
-        await super().listen(served, accept)
-        return ClosingListener(self, str(served.endpoint))
-
-
-class ClosingListener(PlainListener):
-    async def close(self) -> None:
-        if self.owner.accepts.pop(self.endpoint, None) is not None:
-            await self.owner.close_server()
-
-
-class AcksLater(PlainTcp):
-    """Acks are written by a task, which drain does not wait for."""
-
-    def ack(self, writer: asyncio.StreamWriter) -> None:
-        self.host.spawn(self.acks(writer), "ack")
-
-    async def acks(self, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.01)
-        writer.write(b"ok")
-        writer.close()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            await self.one(reader, writer)
-
-
-class DrainsToDeath(PlainTcp):
-    async def listen(self, served: Served, accept: Accept) -> Listener:
-        await super().listen(served, accept)
-        return DeadlyListener(self, str(served.endpoint))
-
-
-class DeadlyListener(PlainListener):
-    async def drain(self) -> None:
-        await self.close()
-
-
-class ClosesOnce(PlainTcp):
-    """A second close meets what the first one left."""
-
-    async def close_server(self) -> None:
-        assert self.server is not None
-        await super().close_server()
-
-
-# ── opening ──
-
-
-class ReadsTheProcess(PlainTcp):
-    def __init__(self, host: Any) -> None:
-        super().__init__(host)
-        self.port = load(type(self).settings or object, os.environ).port  # type: ignore[attr-defined]
-
-
-class RaisesForeign(PlainTcp):
-    def __init__(self, host: Any) -> None:
-        try:
-            super().__init__(host)
-        except Exception as error:
-            raise ValueError("a bad port") from error
-
-
-class PortIsTaken(PlainTcp):
-    async def listen(self, served: Served, accept: Accept) -> Listener:
-        if self.server is None:
-            self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
-            self.listening_at = self.server.sockets[0].getsockname()[1]
-        return await super().listen(served, accept)
-
-
-class ListensAtOnce(PlainTcp):
-    @classmethod
-    async def open(cls, host: Any) -> ListensAtOnce:
-        self = cls(host)
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
-        self.listening_at = self.server.sockets[0].getsockname()[1]
-        return self
-
-
-class LeavesItsSocket(PlainTcp):
-    """A listen that is cancelled keeps the socket."""
-
-    kept: ClassVar[list[Any]] = []
-
-    async def listen(self, served: Served, accept: Accept) -> Listener:
-        if self.server is None and self.port:
-            bound = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-            self.kept.append(bound)
-            await asyncio.sleep(0)
-            bound.close()
-        return await super().listen(served, accept)
-
-
-class AddressOfOne(PlainTcp):
-    def address(self, target: Where) -> str | None:
-        return f"{target[0]}/{id(target)}"
-
-
-class Prints(PlainTcp):
-    def ack(self, writer: asyncio.StreamWriter) -> None:
-        print("a request came")
-        super().ack(writer)
-
-
-class SleepsInAccept(PlainTcp):
-    """Blocks while it closes a connection."""
-
-    def ack(self, writer: asyncio.StreamWriter) -> None:
-        super().ack(writer)
-        time.sleep(0.4)
+    async def leave(self, listener: SocketListener) -> None:
+        self.listeners.pop(listener.endpoint, None)
+        if not self.listeners:
+            await self.stop_listening()

@@ -1,186 +1,185 @@
-"""Transports that do one thing wrong when they send, made from a right one."""
+"""Wrong request transports whose frontends are at fault, made from the one over TCP."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from typing import Any
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import ClassVar
 
-from plain_tcp import PlainTcp
-from reqplane.errors import CannotConnect, DeliveryUnknown, describe
+from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError
+from reqplane.interfaces import Host
 from reqplane.model import Headers
 from reqplane.wire.frame import Frame
+from socket_plane import REQUEST, Link, SocketTransport, Target
 
-Where = tuple[str, str]
-
-
-class KeepsWhatWasGivenUp(PlainTcp):
-    """A connection that nobody reads is closed, not aborted: its buffer stays."""
-
-    def let_go(self, exchange: asyncio.Task[None]) -> None:
-        writer = self.sending.pop(exchange)
-        if writer is not None:
-            writer.close()
-
-    async def aclose(self) -> None:
-        await super().aclose()
+# ── sent twice, or not whole ────────────────────────────────────────────────────────────────────────
 
 
-class SendsAgain(PlainTcp):
-    """A retry by itself, as HTTP libraries do for requests that they take for harmless."""
+class SendsAgain(SocketTransport):
+    """A connection that was lost is taken for a stale one, and the request is sent again on a new one."""
 
-    async def exchange(self, where: str, endpoint: str, frame: Frame) -> None:
+    async def bounded(self, target: Target, frame: Frame, headers: Headers, until: float) -> dict[str, str]:
         try:
-            await super().exchange(where, endpoint, frame)
-        except DeliveryUnknown:
-            await super().exchange(where, endpoint, frame)
-
-
-class LossIsNotDelivered(PlainTcp):
-    def lost(self, problem: str, where: str) -> Exception:
-        return CannotConnect(problem, address=where)
-
-
-class EndIsAck(PlainTcp):
-    """A connection that ends in order counts as an ack."""
-
-    def judge(self, said: bytes, where: str) -> None:
-        if said:
-            super().judge(said, where)
-
-
-class AnythingIsAck(PlainTcp):
-    def judge(self, said: bytes, where: str) -> None:
-        if not said or said.startswith(b"no "):
-            super().judge(said, where)
-
-
-class ReadsToTheEnd(PlainTcp):
-    async def answer(self, reader: asyncio.StreamReader) -> bytes:
-        return await reader.read()
-
-
-class ReadsOnce(PlainTcp):
-    """Takes what a read gives for the whole answer."""
-
-    async def answer(self, reader: asyncio.StreamReader) -> bytes:
-        return await reader.read(1000)
-
-    def judge(self, said: bytes, where: str) -> None:
-        super().judge(said, where)
-
-
-class DecodesAnything(PlainTcp):
-    """What a peer says is text, it believes."""
-
-    def judge(self, said: bytes, where: str) -> None:
-        super().judge(said.decode("ascii").encode(), where)
-
-
-class WaitsForEver(PlainTcp):
-    """Seconds that are left, negative ones too, are given to a library that takes these for no limit."""
-
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
-        now = asyncio.get_running_loop().time()
-        await super().send(target, frame, headers, deadline if deadline > now else now + self.limit)
-
-
-class TimesOutForeign(PlainTcp):
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
-        try:
-            await super().send(target, frame, headers, deadline)
+            return await super().bounded(target, frame, headers, until)
         except DeliveryUnknown as error:
             if error.reason == "timed_out":
-                raise TimeoutError from error
+                raise
+            with suppress(CannotConnect):
+                return await super().bounded(target, frame, headers, until)
             raise
 
 
-class TimeOutIsNotDelivered(PlainTcp):
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
+class IsImpatient(SocketTransport):
+    """An ack that does not come within a second is asked for again, with the whole request."""
+
+    async def bounded(self, target: Target, frame: Frame, headers: Headers, until: float) -> dict[str, str]:
         try:
-            await super().send(target, frame, headers, deadline)
+            soon = min(until, asyncio.get_running_loop().time() + 1.0)
+            return await super().bounded(target, frame, headers, soon)
         except DeliveryUnknown as error:
-            raise CannotConnect(error.problem, address=target[0]) from error
+            if error.reason != "timed_out":
+                raise
+            return await super().bounded(target, frame, headers, until)
 
 
-class HasNoDeadline(PlainTcp):
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
-        await super().send(target, frame, headers, float("inf"))
+class _WritesFirstBuffer(Link):
+    async def write(self, before: bytes, frame: Frame) -> None:
+        only = Frame(b"")
+        only.head = frame.buffers[0]
+        number, head, _ = REQUEST.unpack_from(before)
+        await super().write(REQUEST.pack(number, head, len(only)) + before[REQUEST.size :], only)
 
 
-class SwallowsCancelling(PlainTcp):
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
-        try:
-            await super().send(target, frame, headers, deadline)
-        except asyncio.CancelledError as error:
-            raise DeliveryUnknown("connection_lost", "given up", address=target[0]) from error
+class SendsTheFirstBuffer(SocketTransport):
+    """Writes `frame.buffers[0]`, which is the head alone."""
+
+    link: ClassVar[type[Link]] = _WritesFirstBuffer
 
 
-class SaysNotWhere(PlainTcp):
-    def lost(self, problem: str, where: str) -> Exception:
-        return DeliveryUnknown("connection_lost", problem)
-
-    async def send(self, target: Where, frame: Frame, headers: Headers, deadline: float) -> None:
-        try:
-            await super().send(target, frame, headers, deadline)
-        except CannotConnect as error:
-            error.address = None
-            raise
+class _WritesWhatFits(Link):
+    async def write(self, before: bytes, frame: Frame) -> None:
+        async with self.turn:
+            data = b"".join([before, *frame.buffers])
+            os.write(self.writer.get_extra_info("socket").fileno(), data)
 
 
-class GivesUpForGood(PlainTcp):
-    """An address that failed once is not tried again."""
+class WritesWhatFits(SocketTransport):
+    """Ignores what `socket.send` returns: how many bytes it took."""
 
-    def __init__(self, host: Any) -> None:
+    link: ClassVar[type[Link]] = _WritesWhatFits
+
+
+class _WritesInTurns(Link):
+    async def write(self, before: bytes, frame: Frame) -> None:
+        for piece in (before, *frame.buffers):
+            self.writer.write(piece)
+            await self.writer.drain()
+            if self.lost:
+                raise ConnectionResetError("the connection was lost")
+
+
+class MixesFrames(SocketTransport):
+    """Waits between two writes to a connection that others write to as well."""
+
+    link: ClassVar[type[Link]] = _WritesInTurns
+
+
+class _WritesAtOnce(Link):
+    async def write(self, before: bytes, frame: Frame) -> None:
+        self.writer.writelines([before, *frame.buffers])
+
+
+class IgnoresBackpressure(SocketTransport):
+    """Writes without asking whether the other side reads: all of it waits in memory."""
+
+    link: ClassVar[type[Link]] = _WritesAtOnce
+
+
+# ── acks ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _AsksNothing(Link):
+    async def ask(self, target: Target, frame: Frame, headers: Headers) -> dict[str, str]:
+        head = self.head(target, headers)
+        await self.write(REQUEST.pack(0, len(head), len(frame)) + head, frame)
+        return {}
+
+
+class FiresAndForgets(SocketTransport):
+    """Done when the bytes are written: to a buffer, that is."""
+
+    link: ClassVar[type[Link]] = _AsksNothing
+
+
+class _AcksInOrder(Link):
+    """The oldest that still waits gets the next answer, also if the one that it is for was given up."""
+
+    def answered(self, number: int, said: dict[str, str]) -> None:
+        super().answered(next(self.unanswered(), number), said)
+
+    def unanswered(self) -> Iterator[int]:
+        return (number for number, answer in self.waiting.items() if not answer.done())
+
+
+class TakesStaleAcks(SocketTransport):
+    """The ack of a send that was cancelled is read by the next one on the same connection."""
+
+    link: ClassVar[type[Link]] = _AcksInOrder
+
+
+class _AcksInReverse(_AcksInOrder):
+    def unanswered(self) -> Iterator[int]:
+        return reversed(list(super().unanswered()))
+
+
+class MixesUpAcks(SocketTransport):
+    """The newest that waits gets the next answer: acks and refusals go to the wrong senders."""
+
+    link: ClassVar[type[Link]] = _AcksInReverse
+
+
+# ── connections and tasks ───────────────────────────────────────────────────────────────────────────
+
+
+class KeepsBrokenConnections(SocketTransport):
+    """A connection that was lost stays in the pool."""
+
+    def forget(self, link: Link) -> None:
+        pass
+
+
+class OpensOneForEach(SocketTransport):
+    """A connection for each request, which nobody closes before `aclose`."""
+
+    def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self.bad: set[str] = set()
+        self.opened: list[Link] = []
 
-    async def exchange(self, where: str, endpoint: str, frame: Frame) -> None:
-        if where in self.bad:
-            raise CannotConnect("it failed before", address=where)
+    async def connected(self, address: str) -> Link:
+        self.links.pop(address, None)
+        self.opened.append(link := await super().connected(address))
+        return link
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        for link in self.opened:
+            link.lose()
+
+
+class SendsInTheBackground(SocketTransport):
+    """Each send is a task that goes on when its sender has been cancelled, and nobody looks after it."""
+
+    async def send(self, target: Target, frame: Frame, headers: Headers, deadline: float) -> None:
+        await asyncio.shield(asyncio.create_task(super().send(target, frame, headers, deadline)))
+
+
+class LetsForeignErrorsOut(SocketTransport):
+    """What asyncio raises comes out of `send` as it is."""
+
+    async def bounded(self, target: Target, frame: Frame, headers: Headers, until: float) -> dict[str, str]:
         try:
-            await super().exchange(where, endpoint, frame)
-        except (CannotConnect, DeliveryUnknown):
-            self.bad.add(where)
-            raise
-
-
-class Blocks(PlainTcp):
-    """A synchronous client."""
-
-    async def exchange(self, where: str, endpoint: str, frame: Frame) -> None:
-        host, _, number = where.rpartition(":")
-        try:
-            with socket.create_connection((host, int(number)), 0.7) as connection:
-                connection.sendall(len(frame).to_bytes(8) + endpoint.ljust(64).encode() + frame.join())
-                await asyncio.sleep(0)
-                connection.settimeout(0.5)
-                with contextlib.suppress(TimeoutError):
-                    connection.recv(1)
-        except OSError as error:
-            raise CannotConnect(describe(error), address=where) from error
-        await super().exchange(where, endpoint, frame)
-
-
-class LeavesSendersWaiting(PlainTcp):
-    async def aclose(self) -> None:
-        self.sending.clear()
-        await super().aclose()
-
-    def let_go(self, exchange: asyncio.Task[None]) -> None:
-        self.sending.setdefault(exchange, None)
-        super().let_go(exchange)
-
-
-class CancelsSenders(PlainTcp):
-    async def aclose(self) -> None:
-        for exchange in list(self.sending):
-            exchange.cancel()
-        await super().aclose()
-
-
-class SendsAfterClose(PlainTcp):
-    async def aclose(self) -> None:
-        await super().aclose()
-        self.closed = False
+            return await super().bounded(target, frame, headers, until)
+        except RequestError as error:
+            raise error.__cause__ or error from None

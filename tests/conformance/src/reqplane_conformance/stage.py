@@ -74,6 +74,11 @@ class Stage:
             pytest.skip(f"not exercised: {reason}")
         except DoesNotApply as reason:
             pytest.skip(f"{DOES_NOT_APPLY}: {reason}")
+        except Nonconformance:
+            raise
+        except Exception as error:
+            did = f"{type(error).__name__} came out, in the middle of the case: {error}"
+            raise Nonconformance(did, f"nothing fails here: {case.sentence}", "the traceback") from error
 
     def not_exercised(self, reason: str) -> NoReturn:
         """End the case without a verdict: the capability counts as claimed, but not shown."""

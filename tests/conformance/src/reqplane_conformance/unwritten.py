@@ -52,8 +52,10 @@ class _Logged(logging.Handler):
 
 
 def _behind(error: BaseException | None) -> Iterator[NotImplementedError]:
-    """The error, and what led to it."""
-    while error is not None:
+    """The error, and what led to it: a chain that may end in itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, NotImplementedError):
             yield error
         error = error.__cause__ or error.__context__

@@ -95,7 +95,8 @@ class FailureCases(RequestSuite, suite=True):
             await frontend.deliver(worker)
         kinds = (DeliveryUnknown,) if connected else (DeliveryUnknown, CannotConnect)
         async with self.clogged(worker):
-            with expected(*kinds, when="at the deadline, when no ack has come", look=WAITS) as caught:
+            look = f"{WAITS}; and what a time-out becomes: CannotConnect is for what was surely not sent"
+            with expected(*kinds, when="at the deadline, when no ack has come", look=look) as caught:
                 await ends(stage, frontend.send(worker, within=0.5), 2.0)
         check(
             not isinstance(caught.error, DeliveryUnknown) or caught.error.reason == "timed_out",
@@ -131,6 +132,24 @@ class FailureCases(RequestSuite, suite=True):
         )
         await audit.settled(stage, worker)
         audit.check(worker)
+
+    @case()
+    async def test_ack_of_another(self, stage: RequestStage) -> None:
+        """The ack of a frame that was given up is never taken for that of the next one."""
+        frontend, worker = await stage.frontend(), await stage.outside()
+        audit = Audit()
+        await worker.do("takes", seconds=0.6 * stage.patience)
+        await audit.send(frontend, worker, stage.frame(b"given up"), within=0.3)
+        await audit.send(frontend, worker, stage.frame(b"next"))
+        check(
+            audit.errors[-1] or audit.frames[-1].join() in worker.frames,
+            did="a frame was given up, and when its ack came the next send returned, whose frame was not "
+            "accepted yet",
+            wanted="each send waits for the ack of its own frame",
+            look="how an ack finds its send on a connection that is used again: by a number, or else a "
+            "connection whose ack was not waited for is not used again",
+        )
+        await worker.do("takes", seconds=0.0)
 
     @case()
     async def test_deadline_has_passed(self, stage: RequestStage) -> None:

@@ -28,6 +28,8 @@ class LifeCases(RequestSuite, suite=True):
         sizes = (0, 100, 100_000, min(4_000_000, frontend.transport.max_frame_bytes - 1024))
         for size in sizes:
             await fates(frontend.send(worker, stage.frame(bytes(size))) for _ in range(8))
+        worker.refuse = WorkerDraining("the worker is leaving")
+        await fates(frontend.send(worker, stage.frame(bytes(size))) for size in sizes)
 
     @case(priority=4)
     async def test_closes_twice(self, stage: RequestStage) -> None:
@@ -188,6 +190,7 @@ class LifeCases(RequestSuite, suite=True):
         await stage.until(lambda: len(worker.got) > 200, "200 frames")
         await closed(stage, worker.listener.close())
         arrived = len(worker.got)
+        await asyncio.sleep(0.02 * stage.patience)  # they go on sending
         over.set()
         await asyncio.gather(*senders)
         check(

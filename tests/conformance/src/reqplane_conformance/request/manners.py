@@ -9,17 +9,22 @@ import json
 import logging
 import os
 import socket
+import stat
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 
+import pytest
+
 from reqplane_conformance.case import case
+from reqplane_conformance.leftovers import sockets
 from reqplane_conformance.outside import import_path
 from reqplane_conformance.request.fates import fate, fates
 from reqplane_conformance.request.hooks import RequestSuite
 from reqplane_conformance.request.opening import told_why, wrong_values
 from reqplane_conformance.request.stage import RequestStage
-from reqplane_conformance.verdict import check
+from reqplane_conformance.verdict import check, fail
 
 
 class MannersCases(RequestSuite, suite=True):
@@ -79,6 +84,25 @@ class MannersCases(RequestSuite, suite=True):
             wanted=f"less than {most:g} s, whatever the other side does",
             look="calls that block: a synchronous client, time.sleep, a lock, name resolution",
         )
+
+    @case(priority=4, within=20.0)
+    @pytest.mark.parametrize("how", ["delivered", "refused", "cancelled"])
+    async def test_holds_no_more(self, stage: RequestStage, how: str) -> None:
+        """What it holds does not grow with the number of frames that were delivered, refused or cancelled."""
+        frontend, worker = await stage.frontend(), await stage.outside()
+        await frontend.deliver(worker)
+        if how == "refused":
+            await worker.do("refuse", code="busy")
+        before = 0, 0
+        async with self.clogged(worker) if how == "cancelled" else contextlib.nullcontext():
+            for number in range(70):
+                if number == 10:
+                    before = len(sockets()), len(asyncio.all_tasks())
+                sending = asyncio.ensure_future(fate(frontend.send(worker, within=None)))
+                await asyncio.wait({sending}, timeout=0.005 if how == "cancelled" else None)
+                sending.cancel()
+                await asyncio.wait({sending}, timeout=1.0 * stage.patience)
+            await _held_no_more(stage, before, f"60 more sends, which were {how}")
 
     @case()
     async def test_prints_nothing(self, stage: RequestStage) -> None:
@@ -159,11 +183,30 @@ async def _longest_gap() -> AsyncGenerator[Callable[[], float]]:
         await asyncio.wait({ticking})
 
 
+async def _held_no_more(stage: RequestStage, before: tuple[int, int], after: str) -> None:
+    """Nonconformance unless there soon are about as many sockets and tasks as before."""
+    deadline = time.monotonic() + 1.0 * stage.patience
+    held = before
+    while time.monotonic() < deadline:
+        held = len(sockets()), len(asyncio.all_tasks())
+        if held[0] <= before[0] + 10 and held[1] <= before[1] + 10:
+            return
+        await asyncio.sleep(0.02)
+    fail(
+        f"after {after} the process had {held[0]} sockets and {held[1]} tasks, before {before[0]} and "
+        f"{before[1]}",
+        "about as many as before: what belongs to one send is let go with it",
+        "connections that are used once and not closed, and tasks that go on when `send` is cancelled",
+    )
+
+
 def _listening() -> list[int]:
     """The descriptors of this process that are listening sockets."""
     found: list[int] = []
     for name in os.listdir("/dev/fd"):
-        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(int(name))) as probe:
-            if probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found.append(int(name))
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as probe:
+                    if probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.append(int(name))
     return found

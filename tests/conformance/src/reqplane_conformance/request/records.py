@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from reqplane.errors import UnknownEndpoint, WireError
 from reqplane.interfaces import Delivery
-from reqplane.model import EndpointId
+from reqplane.model import EndpointId, Instance
 from reqplane.wire.frame import split
 
 from reqplane_conformance.case import case
@@ -18,7 +18,7 @@ from reqplane_conformance.request.delivery import check_each_once, send_all
 from reqplane_conformance.request.frames import check_arrived
 from reqplane_conformance.request.hooks import RequestSuite
 from reqplane_conformance.request.stage import Frontend, RequestStage, Worker, instance_of
-from reqplane_conformance.verdict import check, fail
+from reqplane_conformance.verdict import Nonconformance, check, fail
 
 _ENDPOINT = EndpointId("conformance", "backend", "generate")
 _FOREIGN: tuple[Mapping[str, Any], ...] = (
@@ -104,7 +104,7 @@ class RecordCases(RequestSuite, suite=True):
         for record in _FOREIGN:
             if own & set(record):
                 continue
-            found = frontend.transport.target(instance_of("other", _ENDPOINT, 1, 0, record))
+            found = _target(frontend, instance_of("other", _ENDPOINT, 1, 0, record))
             check(
                 found is None,
                 did=f"target() gave {found!r:.200} for {record}",
@@ -117,16 +117,7 @@ class RecordCases(RequestSuite, suite=True):
         """`target` raises nothing, whatever stands in a record: others wrote it."""
         frontend, worker = await stage.frontend(), await stage.worker()
         for record in _spoilt(worker.record):
-            try:
-                frontend.transport.target(
-                    instance_of(stage.subject.name, _ENDPOINT, worker.incarnation, 0, record)
-                )
-            except Exception as error:
-                fail(
-                    f"target() raised {type(error).__name__} ({error}) for the record {record!r:.200}",
-                    "None for what it can't use: one bad record may not keep a frontend from the others",
-                    "`target`: look at the types before using what is there",
-                )
+            _target(frontend, instance_of(stage.subject.name, _ENDPOINT, worker.incarnation, 0, record))
 
     @case(priority=4)
     async def test_two_endpoints(self, stage: RequestStage) -> None:
@@ -193,6 +184,19 @@ class RecordCases(RequestSuite, suite=True):
 _IS_JSON = "{name: value} of JSON: strings, numbers, lists, objects with strings as keys; no tuples, no bytes"
 _RECORD = "`Listener.record`"
 _NAMES = "how an endpoint's path becomes an address: is there one for each, whatever its parts?"
+
+
+def _target(frontend: Frontend, instance: Instance) -> Any:
+    """What `target` gives; it may not raise."""
+    __tracebackhide__ = True
+    try:
+        return frontend.transport.target(instance)
+    except Exception as error:
+        raise Nonconformance(
+            f"target() raised {type(error).__name__} ({error}) for the record {instance.transport!r:.200}",
+            "None for what it can't use: one bad record may not keep a frontend from the others",
+            "`target`: look at the types before using what is there",
+        ) from error
 
 
 def _anew(frontend: Frontend, stage: RequestStage) -> Frontend:

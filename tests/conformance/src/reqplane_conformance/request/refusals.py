@@ -243,7 +243,7 @@ class RefusalCases(RequestSuite, suite=True):
         """Send what the worker refuses; the error that it becomes."""
         __tracebackhide__ = True
         frontend = await stage.frontend()
-        with expected(RequestRefused, when=when, look=_READING) as caught:
+        with expected(RequestRefused, when=when, look=f"{_REFUSING}; and {_READING}") as caught:
             await frontend.send(worker)
         assert isinstance(caught.error, RequestRefused)
         return caught.error

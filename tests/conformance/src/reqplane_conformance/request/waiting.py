@@ -12,7 +12,10 @@ from reqplane_conformance.request.stage import Frontend, RequestStage
 from reqplane_conformance.verdict import check, fail
 
 AT_ONCE = "an error at once, without waiting for a time-out"
-WAITS = "what bounds the wait for the ack: min(deadline, now + a time-out of your own)"
+WAITS = (
+    "what bounds the wait for the ack: min(deadline, now + a time-out of your own); `deadline` is a moment "
+    "on the loop's clock"
+)
 _BOUNDED = "its deadline bounds the wait"
 _THEY_WAIT = "what they wait for"
 _TAKES = 7.0

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import wrong_listeners as listeners
-import wrong_senders as senders
+import faulty_listeners as listeners
+import faulty_senders as senders
 from plain_tcp import PlainTcp
 from reqplane_conformance import RequestTransportConformance
 from trying import tried
