@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
 import faulty_listeners as listeners
 import faulty_senders as senders
+import pytest
 from plain_tcp import PlainTcp
 from reqplane_conformance import RequestTransportConformance
 from trying import tried
