@@ -72,7 +72,7 @@ class MannersCases(RequestSuite, suite=True):
         most = 0.3 * stage.patience
         await frontend.deliver(outside)
         async with _longest_gap() as gap:
-            body = bytes(min(200_000, frontend.transport.max_frame_bytes - 1024))
+            body = bytes(frontend.fitting(200_000))
             await fates(frontend.send(worker, stage.frame(body)) for _ in range(20))
             async with self.clogged(outside):
                 await fates(frontend.send(outside, within=1.0) for _ in range(4))
