@@ -78,7 +78,11 @@ class LifeCases(RequestSuite, suite=True):
         with expected(CannotConnect, DeliveryUnknown, RequestRefused, when="from an endpoint that is closed"):
             await ends(stage, frontend.send(first, within=1.0), 2.5)
         for sender in (frontend, await stage.frontend()):
-            await sender.deliver(second, when="after another endpoint of the process was closed")
+            await sender.deliver(
+                second,
+                when="after another endpoint of the process was closed",
+                look="`Listener.close`: only that of the last one frees the address, and what all share",
+            )
         check(
             (len(first.got), len(second.got)) == (1, 3),
             did=f"the closed endpoint got {len(first.got)} frames and the other one {len(second.got)}",
@@ -115,7 +119,8 @@ class LifeCases(RequestSuite, suite=True):
         worker.refuse = WorkerDraining("the worker is leaving")
         offered = worker.offered
         await closed(stage, worker.listener.drain())
-        with expected(RequestRefused, DeliveryUnknown, when="while the worker drains"):
+        look = "`Listener.drain`, which stops nothing: the listener goes on until its close"
+        with expected(RequestRefused, DeliveryUnknown, when="while the worker drains", look=look):
             await ends(stage, frontend.send(worker, within=3.0), 2.0, "the refusal comes at once")
         check(
             worker.offered > offered,
