@@ -108,6 +108,12 @@ def test_leftovers_are_found_and_blamed_on_their_case(tmp_path: Path, body: str,
     assert "begin here: toy.nothing_left_over  (found by toy.one)" in run.printed
 
 
+def test_what_nobody_holds_is_not_left_over(tmp_path: Path):
+    """As a connection that asyncio was accepting when its server was closed."""
+    body = "knot = [socket.socket()]\nknot.append(knot)\ndel knot"
+    assert toy_run(tmp_path, one_case(body)).status == 0
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -37,6 +37,7 @@ def run_case(case: Case, work: Callable[[], Coroutine[Any, Any, None]], stage: S
     try:
         with watchdog((case.within + 2 * _CLOSING) * patience):
             loop.run_until_complete(_supervised(case, work, stage))
+            before.forget_lost_sockets()
     finally:
         asyncio.set_event_loop(None)
         _close(loop)
