@@ -185,3 +185,12 @@ class SleepsInAccept(PlainTcp):
     def ack(self, writer: asyncio.StreamWriter) -> None:
         super().ack(writer)
         time.sleep(0.4)
+
+
+class KeepsWhoLeft(PlainTcp):
+    """Its side of a connection stays open when the frontend has left."""
+
+    async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().one(reader, writer)
+        writer.write_eof()
+        await asyncio.Event().wait()

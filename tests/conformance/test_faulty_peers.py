@@ -58,6 +58,7 @@ WRONG: Mapping[type[PlainTcp], str] = {
     listeners.ListensAtOnce: "life.open_listens_on_nothing",
     listeners.LeavesItsSocket: "life.cancelled_listen",
     listeners.AddressOfOne: "life.shared_address",
+    listeners.KeepsWhoLeft: "life.forgets_frontends_that_left",
     listeners.Prints: "life.prints_nothing",
     listeners.SleepsInAccept: "life.never_blocks_the_loop",
 }

@@ -26,6 +26,8 @@ from reqplane_conformance.request.opening import told_why, wrong_values
 from reqplane_conformance.request.stage import RequestStage
 from reqplane_conformance.verdict import check, fail
 
+_USED_ONCE = "connections that are used once and not closed, and tasks that go on when `send` is cancelled"
+
 
 class MannersCases(RequestSuite, suite=True):
     """What a transport leaves alone."""
@@ -103,6 +105,20 @@ class MannersCases(RequestSuite, suite=True):
                 sending.cancel()
                 await asyncio.wait({sending}, timeout=1.0 * stage.patience)
             await _held_no_more(stage, before, f"60 more sends, which were {how}")
+
+    @case()
+    async def test_forgets_frontends_that_left(self, stage: RequestStage) -> None:
+        """What a worker holds does not grow with the number of frontends that came and left."""
+        worker = await stage.worker()
+        before = 0, 0
+        for number in range(35):
+            if number == 10:
+                before = len(sockets()), len(asyncio.all_tasks())
+            frontend = await stage.frontend()
+            await frontend.deliver(worker)
+            await frontend.transport.aclose()
+        look = "the listener's side of a connection: it closes it too, when its frontend is gone"
+        await _held_no_more(stage, before, "25 more frontends, which came and left,", look)
 
     @case()
     async def test_prints_nothing(self, stage: RequestStage) -> None:
@@ -188,7 +204,9 @@ async def _longest_gap() -> AsyncGenerator[Callable[[], float]]:
         await asyncio.wait({ticking})
 
 
-async def _held_no_more(stage: RequestStage, before: tuple[int, int], after: str) -> None:
+async def _held_no_more(
+    stage: RequestStage, before: tuple[int, int], after: str, look: str = _USED_ONCE
+) -> None:
     """Nonconformance unless there soon are about as many sockets and tasks as before."""
     deadline = time.monotonic() + 1.0 * stage.patience
     held = before
@@ -200,8 +218,8 @@ async def _held_no_more(stage: RequestStage, before: tuple[int, int], after: str
     fail(
         f"after {after} the process had {held[0]} sockets and {held[1]} tasks, before {before[0]} and "
         f"{before[1]}",
-        "about as many as before: what belongs to one send is let go with it",
-        "connections that are used once and not closed, and tasks that go on when `send` is cancelled",
+        "about as many as before: what belongs to one send, or to one peer, is let go with it",
+        look,
     )
 
 
