@@ -37,13 +37,15 @@ def told(
 ) -> dict[str, Any]:
     """What goes along with a test's report, also from another process: JSON values only."""
     capabilities: Any = getattr(subject, "capabilities", None)
-    known = dataclasses.is_dataclass(capabilities) and not isinstance(capabilities, type)
+    claims: dict[str, bool] = {}
+    if dataclasses.is_dataclass(capabilities) and not isinstance(capabilities, type):
+        claims = dataclasses.asdict(capabilities)
     return {
         "class": f"{cls.__module__}.{cls.__qualname__}",
         "kind": cls.kind,
         "subject": getattr(subject, "name", subject.__qualname__),
         "source": _source(subject),
-        "capabilities": dataclasses.asdict(capabilities) if known else {},
+        "capabilities": claims,
         "case": case.id,
         "blame": blame,
         "message": message,
