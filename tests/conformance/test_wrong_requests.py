@@ -118,6 +118,7 @@ TABLE = (
             *ALL_REFUSALS,
             "refusals.a_refusal_is_no_ack",
             "life.drain_goes_on",
+            "life.holds_no_more",
             "life.one_of_two_closes",
             "life.prints_nothing",  # lets accept fail
         ),
@@ -188,13 +189,14 @@ TABLE = (
     # acks
     Row(senders.FiresAndForgets, "delivery.acks_after_accept", perhaps=EVERY),
     Row(senders.TakesStaleAcks, "failure.ack_of_another"),
-    Row(senders.MixesUpAcks, "refusals.each_gets_its_own"),
+    Row(senders.MixesUpAcks, "refusals.each_gets_its_own", also=("failure.ack_of_another",)),
     Row(
         listeners.AcksBeforeAccept,
         "delivery.acks_after_accept",
         also=(
             *ALL_REFUSALS,
             "refusals.a_refusal_is_no_ack",
+            "failure.ack_of_another",
             "failure.worker_dies_in_accept",
             "life.drain_goes_on",
             "life.one_of_two_closes",
@@ -208,7 +210,12 @@ TABLE = (
     Row(
         listeners.RefusesBySilence,
         "refusals.code_and_text",
-        also=(*CODED_REFUSALS, "refusals.too_large_for_the_worker", "life.drain_goes_on"),
+        also=(
+            *CODED_REFUSALS,
+            "refusals.too_large_for_the_worker",
+            "life.drain_goes_on",
+            "life.holds_no_more",  # takes too long
+        ),
     ),
     Row(
         listeners.RefusesByHangingUp,
@@ -216,18 +223,96 @@ TABLE = (
         also=(*CODED_REFUSALS, "refusals.too_large_for_the_worker"),
     ),
     # connections, tasks and errors
-    Row(senders.KeepsBrokenConnections, "failure.comes_back"),
+    Row(
+        senders.KeepsBrokenConnections,
+        "failure.comes_back",
+        also=(
+            "failure.ack_lost",
+            "failure.connection_cut",
+            "failure.killed_under_traffic",
+            "failure.not_delivered_stays_so",
+            "life.address_is_free_after_close",  # listens three times at one address
+        ),
+    ),
     Row(senders.OpensOneForEach, "life.holds_no_more"),
     Row(senders.SendsInTheBackground, "life.holds_no_more"),
-    Row(senders.LetsForeignErrorsOut, "failure.only_our_errors"),
+    Row(
+        senders.LetsForeignErrorsOut,
+        "failure.only_our_errors",
+        also=("failure.frozen_worker", "failure.nobody_listening", "failure.worker_vanished"),
+        perhaps=tuple(case for case in EVERY if case.startswith(("failure.", "life."))),  # where sends fail
+    ),
     # bytes, as a worker sees them
-    Row(listeners.SplitsFrames, "delivery.every_size"),
-    Row(listeners.MergesFrames, "delivery.a_thousand_each_once"),
+    Row(
+        listeners.SplitsFrames,
+        "delivery.every_size",
+        also=(
+            "delivery.any_kind_of_bytes",
+            "delivery.large_and_small_do_not_mix",
+            "failure.bytes_in_pieces",
+            "failure.half_a_frame",
+        ),
+        perhaps=(  # what one read gives is a matter of luck
+            "delivery.a_frame_can_be_sent_again",
+            "delivery.a_frame_stays_as_it_was_accepted",
+            "delivery.one_byte_more_is_too_large",
+            "delivery.the_worker_keeps_its_own_limit",
+            "failure.connection_cut",
+            "headers.long_values",
+            "life.cancelled_send",
+            "refusals.too_large_for_the_worker",
+        ),
+    ),
+    Row(
+        listeners.MergesFrames,
+        "delivery.large_and_small_do_not_mix",
+        also=(  # all that send several frames at once
+            "delivery.a_thousand_each_once",
+            "delivery.the_first_sixty_four_at_once",
+            "headers.each_with_its_own_frame",
+            "refusals.each_gets_its_own",
+            "life.closes_under_traffic",
+        ),
+        perhaps=(
+            "delivery.a_stuck_worker_holds_up_nobody",
+            "delivery.several_frontends",
+            "failure.killed_under_traffic",
+            "failure.late_ack",
+            "life.cancelled_send",
+            "life.drain_acks_all",
+            "life.holds_no_more",
+        ),
+    ),
     Row(listeners.UsesItsBufferAgain, "delivery.a_frame_stays_as_it_was_accepted"),
-    Row(listeners.TrustsItsSenders, "delivery.the_worker_keeps_its_own_limit"),
-    Row(listeners.DiesOfAccept, "refusals.an_exception_in_accept"),
-    Row(listeners.ServesOneAtATime, "delivery.several_frontends"),
-    Row(listeners.GoesOnAfterClose, "life.closes_under_traffic"),
+    Row(
+        listeners.TrustsItsSenders,
+        "delivery.the_worker_keeps_its_own_limit",
+        also=("failure.announces_too_much", "refusals.too_large_for_the_worker"),
+    ),
+    Row(
+        listeners.DiesOfAccept,
+        "refusals.an_exception_in_accept",
+        also=("refusals.an_exception_is_a_refusal",),
+    ),
+    Row(
+        listeners.ServesOneAtATime,
+        "delivery.several_frontends",
+        also=(  # all that connect twice
+            "delivery.sends_while_it_listens",
+            "refusals.odd_texts",
+            "refusals.while_draining",
+            "failure.announces_too_much",
+            "failure.half_a_frame",
+            "failure.silent_connections",
+            "life.one_of_two_closes",
+            "life.two_at_once",
+        ),
+    ),
+    Row(
+        listeners.GoesOnAfterClose,
+        "life.closes_under_traffic",
+        also=("life.address_is_free_after_close",),  # is connected to a listener that is closed
+    ),
 )
 """What is wrong, and what is found; why others fail too is said where it is not plain."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from reqplane.errors import RequestRefused
-from reqplane.interfaces import Delivery
+from reqplane.interfaces import Host
 from socket_plane import Incoming, SocketListener, SocketTransport
 
 # ── acks ────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,15 +132,13 @@ class TrustsItsSenders(SocketTransport):
 
 class _DiesOfAccept(Incoming):
     def accept(self, endpoint: str, frame: bytes | memoryview, headers: dict[str, str]) -> None:
-        accept = self.transport.endpoints[endpoint]
         try:
-            accept(Delivery(frame, headers, self.transport.name, self.peer))
-        except RequestRefused:
-            raise
-        except BaseException:
-            assert self.transport.server is not None
+            super().accept(endpoint, frame, headers)
+        except RequestRefused as error:
+            if error.__cause__ is None or self.transport.server is None:
+                raise
             self.transport.server.close()
-            raise EOFError from None
+            raise EOFError from error
 
 
 class DiesOfAccept(SocketTransport):
@@ -151,7 +149,8 @@ class DiesOfAccept(SocketTransport):
 
 class _WaitsForItsTurn(Incoming):
     async def run(self) -> None:
-        async with self.transport.opening:
+        assert isinstance(self.transport, ServesOneAtATime)
+        async with self.transport.serving:
             await super().run()
 
 
@@ -159,6 +158,10 @@ class ServesOneAtATime(SocketTransport):
     """Serves a connection to its end before it looks at the next one."""
 
     connection: ClassVar[type[Incoming]] = _WaitsForItsTurn
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.serving = asyncio.Lock()
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────
@@ -172,6 +175,7 @@ class GoesOnAfterClose(SocketTransport):
             await super().end(tasks)
 
     async def leave(self, listener: SocketListener) -> None:
-        self.listeners.pop(listener.endpoint, None)
-        if not self.listeners:
-            await self.stop_listening()
+        last = self.endpoints if len(self.endpoints) == 1 else {}
+        kept = dict(last)
+        await super().leave(listener)
+        last.update(kept)

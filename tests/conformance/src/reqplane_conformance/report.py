@@ -36,26 +36,22 @@ def told(
     aside: bool = False,
 ) -> dict[str, Any]:
     """What goes along with a test's report, also from another process: JSON values only."""
+    capabilities: Any = getattr(subject, "capabilities", None)
+    claims: dict[str, bool] = {}
+    if dataclasses.is_dataclass(capabilities) and not isinstance(capabilities, type):
+        claims = dataclasses.asdict(capabilities)
     return {
         "class": f"{cls.__module__}.{cls.__qualname__}",
         "kind": cls.kind,
         "subject": getattr(subject, "name", subject.__qualname__),
         "source": _source(subject),
-        "capabilities": _claims(subject),
+        "capabilities": claims,
         "case": case.id,
         "blame": blame,
         "message": message,
         "aside": aside,
         "every": [dataclasses.asdict(one) for one in cls.all_cases()],
     }
-
-
-def _claims(subject: type[Any]) -> dict[str, bool]:
-    """Its capabilities; none where it has no such thing, which every case tells."""
-    capabilities: object = getattr(subject, "capabilities", None)
-    if not dataclasses.is_dataclass(capabilities) or isinstance(capabilities, type):
-        return {}
-    return dataclasses.asdict(capabilities)
 
 
 @functools.cache  # asked with every report, and answered by reading what each distribution holds

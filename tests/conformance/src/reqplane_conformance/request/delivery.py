@@ -20,6 +20,7 @@ from reqplane_conformance.request.stage import ONLY_OURS, OURS, Frontend, Reques
 from reqplane_conformance.verdict import Nonconformance, check
 
 _LARGE = 1024 * 1024
+_MIXING = f"{READING}: with an await between two writes to one connection others come in between"
 _AGAIN = "what sends again by itself: a library's retries, a redelivery by the broker, a lost connection"
 
 
@@ -34,7 +35,7 @@ def check_each_once(arrived: Iterable[bytes], sent: Iterable[Frame]) -> None:
         did=f"of {len(wanted)} frames that were acknowledged {lost} did not arrive as they were sent; "
         f"{strange} arrived that nobody sent",
         wanted="frames that are on their way together do not mix: each arrives whole",
-        look=f"{READING}: with an await between two writes to one connection others come in between",
+        look=_MIXING,
     )
     twice = [frame for frame, count in counts.items() if count > 1]
     check(
@@ -136,7 +137,7 @@ class DeliveryCases(RequestSuite, suite=True):
         large = frontend.fitting(_LARGE)
         sizes = [large if number % 8 == 0 else 10 + number for number in range(64)]
         frames = [stage.frame(noise(size)) for size in sizes]
-        await send_all(frontend, worker, frames, at_once=64)
+        await send_all(frontend, worker, frames, at_once=64, look=_MIXING)
         check_each_once(worker.frames, frames)
 
     @case(within=30.0)

@@ -206,7 +206,7 @@ class FailureCases(RequestSuite, suite=True):
             wanted="FrameTooLarge with the frame's size and the limit that max_frame_bytes tells",
         )
 
-    @case(needs=("reconnects",), within=40.0)
+    @case(needs=("reconnects",), within=40.0, priority=3)
     async def test_comes_back(self, stage: RequestStage) -> None:
         """It works again by itself when the worker is back at its address, and when its server is back."""
         port = stage.one_port()

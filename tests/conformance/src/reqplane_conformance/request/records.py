@@ -150,7 +150,7 @@ class RecordCases(RequestSuite, suite=True):
         for worker in (first, second, second, first):
             check_arrived(worker, await frontend.deliver(worker), (first, second))
 
-    @case(within=20.0)
+    @case(within=20.0, priority=3)
     async def test_several_frontends(self, stage: RequestStage) -> None:
         """Several frontends reach one worker at once, and each gets the acks of its own frames."""
         worker = await stage.worker()
