@@ -15,6 +15,8 @@ from plain_tcp import PlainTcp
 from reqplane_conformance import RequestTransportConformance
 from trying import tried
 
+pytestmark = pytest.mark.slow
+
 
 class TestPlain(RequestTransportConformance):
     transport = PlainTcp

@@ -336,6 +336,7 @@ def test_it_fails_nothing_else(row: Row):
     check_wrong(row.suite, row.meant, row.also, perhaps=row.perhaps)
 
 
+@pytest.mark.slow
 class TestSocket(RequestTransportConformance):
     """What most of them are made from; `test_memory` has the other one."""
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from reqplane_conformance.case import test_case
+from reqplane_conformance.case import SetAside, test_case
 from reqplane_conformance.report import Outcome, Result, told
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.suite import Conformance
@@ -87,25 +87,27 @@ def tried(cls: type[Conformance], *, only: Collection[str] = (), strain: str = "
                 continue
             outcome = result.outcomes.setdefault(case.id, Outcome())
             for parameters in _parameters(test):
-                blame, report = _run(cls(), subject, test, parameters, Strain(strain))
-                outcome.add(report, blame, str(report.longrepr or ""))
-            result.about = told(cls, subject, case, "", "")
+                blame, report, aside = _run(cls(), subject, test, parameters, Strain(strain))
+                outcome.add(report, blame, str(report.longrepr or ""), aside)
+            result.about = told(cls, subject, case)
     return Found(result)
 
 
 def _run(
     suite: Any, subject: type[Any], test: Any, parameters: dict[str, Any], strain: Strain
-) -> tuple[str, pytest.TestReport]:
-    """One run of one case: which case is to blame, and the report that pytest would have made."""
+) -> tuple[str, pytest.TestReport, bool]:
+    """One run of one case: the case to blame, the report that pytest would have made, and whether it was set
+    aside."""
     case = test_case(test)
     stage = suite.stage_class(subject, suite, suite.env, strain)
-    blame, outcome, said = case.id, "passed", ""
+    blame, outcome, said, aside = case.id, "passed", "", False
     longrepr: Any = None
     start = time.perf_counter()
     try:
         test(suite, stage, **parameters)
     except pytest.skip.Exception as reason:
         outcome, longrepr = "skipped", (__file__, 0, f"Skipped: {reason}")
+        aside = isinstance(reason, SetAside)
     except Nonconformance as error:
         outcome, blame, said = "failed", error.blame or case.id, error.text()
     except Exception as error:
@@ -114,7 +116,7 @@ def _run(
     report = pytest.TestReport(
         case.id, (__file__, 0, case.id), {}, outcome, longrepr or said or None, "call", duration=seconds
     )  # type: ignore[arg-type]
-    return blame, report
+    return blame, report, aside
 
 
 def _parameters(test: Any) -> Iterator[dict[str, Any]]:

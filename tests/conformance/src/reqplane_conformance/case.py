@@ -8,17 +8,21 @@ was left over.  So no asyncio plugin of pytest has a say in it.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from reqplane_conformance.stage import Stage
 
 Body = Callable[..., Coroutine[Any, Any, None]]
 
-DOES_NOT_APPLY = "does not apply"
-"""How the reason begins of a case that was skipped because its subject has no such thing as it is about."""
+
+class SetAside(pytest.skip.Exception):
+    """A case has nothing to do with its subject.  Only cases say so: other ways to skip one do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Case:
     needs: tuple[str, ...]
     within: float
     priority: int
+    runs: int = 1
+    """How often it runs: once for each set of its parameters."""
 
     @property
     def group(self) -> str:
@@ -75,7 +81,12 @@ def name_case(group: str, name: str, test: Any) -> None:
     sentence = " ".join((test.__doc__ or "").split())
     if not sentence.endswith("."):
         raise TypeError(f"{case_id} needs one sentence as its docstring")
-    test.conformance_case = Case(case_id, sentence, mark.needs, mark.within, mark.priority)
+    test.conformance_case = Case(case_id, sentence, mark.needs, mark.within, mark.priority, _runs(test))
+
+
+def _runs(test: Any) -> int:
+    marks: Any = getattr(test, "pytestmark", ())
+    return math.prod(len(mark.args[1]) for mark in marks if mark.name == "parametrize")
 
 
 def test_case(test: Any) -> Case:

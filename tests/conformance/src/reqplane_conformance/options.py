@@ -38,6 +38,15 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+_CHOOSING = ("keyword", "markexpr", "deselect", "lf", "stepwise")
+
+
+def chosen(config: pytest.Config) -> bool:
+    """Whether the command line asks for some of the cases only."""
+    options = any(config.getoption(name, None) for name in _CHOOSING)
+    return options or any("::" in argument for argument in config.args)
+
+
 def strain_of(config: pytest.Config) -> Strain:
     return Strain(str(config.getoption("--conformance-strain")))
 

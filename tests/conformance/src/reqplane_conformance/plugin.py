@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from reqplane.plugins import DISCOVERY, REQUEST_PLANE, RESPONSE
 
-from reqplane_conformance.case import is_case, test_case
-from reqplane_conformance.options import add_options, strain_of, subject_of, wanted_kind
+from reqplane_conformance.case import SetAside, is_case, test_case
+from reqplane_conformance.options import add_options, chosen, strain_of, subject_of, wanted_kind
 from reqplane_conformance.report import PROPERTY, Results, told
+from reqplane_conformance.stage import Stage
 from reqplane_conformance.suite import Conformance
 from reqplane_conformance.verdict import Nonconformance
 
@@ -28,6 +29,8 @@ _FILES = {
 }
 """What `--pyargs reqplane_conformance` finds, and which kind of subject each file is for."""
 _MISUSE = pytest.StashKey[pytest.UsageError]()
+_CLASSES = pytest.StashKey[dict[Any, None]]()
+"""The conformance classes that were collected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CLASSES] = {}
     config.pluginmanager.register(Results(config), "reqplane_conformance_results")
 
 
@@ -63,7 +67,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """`-k` knows a case by its id and its group, too."""
     function = getattr(item, "function", None)
-    if _is_conformance(getattr(item, "cls", None)) and is_case(function):
+    if _is_conformance(cls := getattr(item, "cls", None)) and is_case(function):
+        item.config.stash[_CLASSES][cls] = None
         item.extra_keyword_matches.add(test_case(function).id)
 
 
@@ -72,7 +77,11 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
     if (misuse := session.config.stash.get(_MISUSE, None)) is not None:
         raise misuse
     classes: list[Any] = [getattr(item, "cls", None) for item in items]
-    for cls in dict.fromkeys(filter(_is_conformance, classes)):
+    found = dict.fromkeys(filter(_is_conformance, classes))
+    if not chosen(session.config) and (gone := set(session.config.stash[_CLASSES]) - set(found)):
+        names = ", ".join(sorted(cls.__qualname__ for cls in gone))
+        raise pytest.UsageError(f"all cases of {names} were left out after they had been collected")
+    for cls in found:
         try:
             cls.check_unchanged()
         except TypeError as error:
@@ -104,5 +113,14 @@ def pytest_runtest_makereport(
         else:
             message = f"{type(error).__name__}: {error}"
     subject = getattr(cls, cls.subject_name, None) or subject_of(item.config, cls.kind)
-    report.user_properties.append((PROPERTY, told(cls, subject, case, blame, message)))
+    aside = isinstance(error, SetAside)
+    about = told(cls, subject, case, blame, message, aside)
+    about["ran"] = not (report.when == "call" and report.passed) or _ran(item)
+    report.user_properties.append((PROPERTY, about))
     return report
+
+
+def _ran(item: pytest.Item) -> bool:
+    """Whether the case itself ran, to its end, on a stage of the suite."""
+    stage: Any = getattr(item, "funcargs", {}).get("stage")
+    return isinstance(stage, Stage) and stage.ran

@@ -18,32 +18,39 @@ from typing import Any
 
 import pytest
 
-from reqplane_conformance.case import DOES_NOT_APPLY, Case
+from reqplane_conformance.case import Case
+from reqplane_conformance.options import chosen
 from reqplane_conformance.suite import Conformance
 from reqplane_conformance.verdict import UNWRITTEN
 
 PROPERTY = "reqplane_conformance"
-_CHOOSING = ("keyword", "markexpr", "deselect", "lf", "maxfail")
 _NAMES = ("reqplane", "reqplane-conformance")
 
 
-def told(cls: type[Conformance], subject: type[Any], case: Case, blame: str, message: str) -> dict[str, Any]:
+def told(
+    cls: type[Conformance],
+    subject: type[Any],
+    case: Case,
+    blame: str = "",
+    message: str = "",
+    aside: bool = False,
+) -> dict[str, Any]:
     """What goes along with a test's report, also from another process: JSON values only."""
-    capabilities = getattr(subject, "capabilities", None)
-    every = [
-        {"id": one.id, "needs": list(one.needs), "priority": one.priority, "sentence": one.sentence}
-        for one in cls.all_cases()
-    ]
+    capabilities: Any = getattr(subject, "capabilities", None)
+    claims: dict[str, bool] = {}
+    if dataclasses.is_dataclass(capabilities) and not isinstance(capabilities, type):
+        claims = dataclasses.asdict(capabilities)
     return {
         "class": f"{cls.__module__}.{cls.__qualname__}",
         "kind": cls.kind,
         "subject": getattr(subject, "name", subject.__qualname__),
         "source": _source(subject),
-        "capabilities": dataclasses.asdict(capabilities) if capabilities is not None else {},
+        "capabilities": claims,
         "case": case.id,
         "blame": blame,
         "message": message,
-        "every": every,
+        "aside": aside,
+        "every": [dataclasses.asdict(one) for one in cls.all_cases()],
     }
 
 
@@ -62,8 +69,12 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 _BAD = ("failed", "error", "xfailed", "xpassed")
-_WORSE = ("not run", "skipped", "passed", *_BAD)
-"""Of several runs of a case the one that is last here counts."""
+_WORSE = ("not run", "aside", "passed", "skipped", *_BAD)
+"""Of several runs of a case the one that is last here counts; what was set aside is told as skipped."""
+
+
+_TOLD = ("outcome", "runs", "seconds", "reason", "blame", "message")
+"""What the report says of each."""
 
 
 @dataclass
@@ -75,22 +86,27 @@ class Outcome:
     reason: str = ""
     blame: str = ""
     message: str = ""
+    runs: int = 0
+    aside: bool = False
+    _rank: int = 0
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left to be shown."""
-        aside = self.outcome == "skipped" and self.reason.startswith(DOES_NOT_APPLY)
-        return aside or self.outcome == "passed"
+        return self.outcome == "passed" or (self.outcome == "skipped" and self.aside)
 
-    def add(self, report: pytest.TestReport, blame: str, message: str) -> None:
+    def add(self, report: pytest.TestReport, blame: str, message: str, aside: bool = False) -> None:
         self.seconds += report.duration
+        self.runs += report.when != "teardown"
         if hasattr(report, "wasxfail"):  # a mark that makes failing right, or being right a failure
             outcome = "xpassed" if report.passed else "xfailed"
         elif report.when != "call" and report.failed:
             outcome = "error"
-        else:
-            outcome = report.outcome
-        if _WORSE.index(outcome) > _WORSE.index(self.outcome):
+        else:  # what other plugins call otherwise, such as a run that is tried again, is no pass
+            outcome = report.outcome if report.outcome in _WORSE else "failed"
+        rank = _WORSE.index("aside" if aside else outcome)
+        if rank > self._rank:
+            self._rank, self.aside = rank, aside
             self.outcome, self.blame, self.message = outcome, blame, message
             self.reason = _reason(report) if outcome == "skipped" else ""
 
@@ -112,7 +128,13 @@ class Result:
         return self.about["every"]
 
     def outcome(self, case_id: str) -> Outcome:
-        return self.outcomes.get(case_id, Outcome())
+        """What became of a case; one that did not run with each of its parameters has not passed."""
+        found = self.outcomes.get(case_id, Outcome())
+        wanted = next(case["runs"] for case in self.every if case["id"] == case_id)
+        if found.settled and found.runs < wanted:
+            reason = f"{found.runs} of its {wanted} runs"
+            return dataclasses.replace(found, outcome="not run", reason=reason)
+        return found
 
     @property
     def unclaimed(self) -> list[str]:
@@ -133,7 +155,7 @@ class Result:
     def level(self) -> str:
         if self.lacking:
             return "none"
-        return "base" if self.unclaimed else "full"
+        return "base" if self.unclaimed or not self.about["capabilities"] else "full"
 
     def failures(self) -> list[tuple[str, str, list[str]]]:
         """What is wrong, the thing that explains the most first: (id, message, the cases that found it)."""
@@ -159,7 +181,7 @@ class Result:
                 "id": case["id"],
                 "sentence": case["sentence"],
                 "needs": case["needs"],
-                **dataclasses.asdict(self.outcome(case["id"])),
+                **{name: getattr(self.outcome(case["id"]), name) for name in _TOLD},
             }
             for case in self.every
         ]
@@ -179,19 +201,15 @@ class Results:
             return
         result = self.results.setdefault(about["class"], Result(about))
         outcome = result.outcomes.setdefault(about["case"], Outcome())
-        outcome.add(report, about["blame"], about["message"])
+        if about["ran"]:  # and was not taken over by somebody else
+            outcome.add(report, about["blame"], about["message"], about["aside"])
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Cases that somebody left out fail the run, unless the command line chose among them."""
-        chosen = any(session.config.getoption(name, None) for name in _CHOOSING)
-        chosen = chosen or any("::" in argument for argument in session.config.args)
-        missing = any(
-            result.outcome(case_id).outcome == "not run"
-            for result in self.results.values()
-            for case_id in result.lacking
-        )
-        if session.exitstatus == pytest.ExitCode.OK and missing and not chosen and not self._is_worker():
+        """What was left out or not shown fails the run, unless the command line chose among the cases."""
+        lacking = any(result.lacking for result in self.results.values())
+        judged = not chosen(session.config) and not self._is_worker()
+        if session.exitstatus == pytest.ExitCode.OK and lacking and judged:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not self._is_worker():
             self._write()

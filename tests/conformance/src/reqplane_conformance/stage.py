@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -13,7 +14,7 @@ import pytest
 from reqplane.host import RuntimeHost
 from reqplane.model import Limits, Load
 
-from reqplane_conformance.case import DOES_NOT_APPLY, Case
+from reqplane_conformance.case import Case, SetAside
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.unwritten import noticing_unwritten
@@ -50,6 +51,7 @@ class Stage:
         loopback: Mapping[str, str] = getattr(subject, "loopback", {})
         self.env = {**loopback, **os.environ, **env}
         self.restart_command = self.put_command = ""
+        self.ran = False
         self._stack = AsyncExitStack()
 
     @property
@@ -64,16 +66,24 @@ class Stage:
     def run(self, case: Case, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a case, unless a capability that it needs is not claimed."""
         __tracebackhide__ = True
+        check(
+            dataclasses.is_dataclass(self.capabilities) and not isinstance(self.capabilities, type),
+            did=f"its `capabilities` is {self.capabilities!r}",
+            wanted="an object of the class that its interface names: what it promises, and what it does not",
+            look="the class's attribute `capabilities`",
+            blame="capabilities",
+        )
         missing = [name for name in case.needs if not getattr(self.capabilities, name, False)]
         if missing:
             pytest.skip(f"not claimed: {', '.join(missing)}")
         try:
             with noticing_unwritten():
                 run_case(case, work, self)
+            self.ran = True
         except NotExercised as reason:
             pytest.skip(f"not exercised: {reason}")
         except DoesNotApply as reason:
-            pytest.skip(f"{DOES_NOT_APPLY}: {reason}")
+            raise SetAside(f"does not apply: {reason}") from None
         except Nonconformance:
             raise
         except Exception as error:

@@ -32,6 +32,8 @@ class Conformance:
         if suite:
             cls._take_in()
         else:
+            if "cases" in vars(cls):
+                raise TypeError(f"{cls.__qualname__} sets `cases`, which is the suite's own table")
             cls.check_unchanged()
 
     @classmethod
@@ -46,6 +48,8 @@ class Conformance:
                 )
             taken |= its
         for name, member in list(vars(cls).items()):
+            if name in taken:
+                raise TypeError(f"{cls.__qualname__} overrides {test_case(taken[name]).id}")
             if is_case(member):
                 name_case(cls.group, name, member)
                 taken[name] = member

@@ -134,7 +134,7 @@ class DeliveryCases(RequestSuite, suite=True):
     async def test_large_and_small_do_not_mix(self, stage: RequestStage) -> None:
         """Large and small frames that are sent at once arrive whole, each with its own bytes."""
         frontend, worker = await stage.frontend(), await stage.worker()
-        large = min(_LARGE, frontend.transport.max_frame_bytes) - 1024
+        large = frontend.fitting(_LARGE)
         sizes = [large if number % 8 == 0 else 10 + number for number in range(64)]
         frames = [stage.frame(noise(size)) for size in sizes]
         await send_all(frontend, worker, frames, at_once=64, look=_MIXING)
@@ -145,7 +145,7 @@ class DeliveryCases(RequestSuite, suite=True):
         """While one worker takes nothing, frames to others are delivered as if it were not there."""
         frontend, worker, stuck = await stage.frontend(), await stage.worker(), await stage.outside()
         await frontend.deliver(stuck)
-        body = noise(min(_LARGE, frontend.transport.max_frame_bytes) - 1024)
+        body = noise(frontend.fitting(_LARGE))
         waiting: list[asyncio.Task[None]] = []
         async with self.clogged(stuck):
             for number in range(36):
@@ -164,7 +164,8 @@ class DeliveryCases(RequestSuite, suite=True):
         frontend, worker = await stage.frontend(), await stage.worker()
         kept: list[Delivery] = []
         worker.on_accept = kept.append
-        frames = [stage.frame(noise(size)) for size in (10, 10, 10, 1000, 70_000, 70_000) * 4]
+        sizes = (10, 10, 10, 1000, 70_000, 70_000) * 4
+        frames = [stage.frame(noise(frontend.fitting(size))) for size in sizes]
         for frame in frames:
             check_arrived(worker, await frontend.deliver(worker, frame))
         changed = sum(bytes_of(one.frame) != frame.join() for one, frame in zip(kept, frames, strict=False))
@@ -180,7 +181,7 @@ class DeliveryCases(RequestSuite, suite=True):
         """`send` leaves the frame as it is: after a refusal the core sends it to another worker."""
         frontend, first = await stage.frontend(), await stage.worker("conformance.backend.first")
         second = await stage.worker("conformance.backend.second")
-        frame = stage.frame(bytearray(noise(100_000)))
+        frame = stage.frame(bytearray(noise(frontend.fitting(100_000))))
         whole = frame.join()
         for worker in (first, second, first):
             await frontend.send(worker, frame)

@@ -166,7 +166,7 @@ class FailureCases(RequestSuite, suite=True):
     async def test_memory_is_bounded(self, stage: RequestStage) -> None:
         """What was given up is not kept: memory does not grow while a worker reads nothing."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        size = min(_MIB, frontend.transport.max_frame_bytes - 1024)
+        size = frontend.fitting(_MIB)
         at_once, rounds = 16, 8
         held: list[int] = []
         await frontend.deliver(worker)

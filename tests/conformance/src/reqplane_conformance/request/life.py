@@ -25,7 +25,7 @@ class LifeCases(RequestSuite, suite=True):
     async def test_nothing_left_over(self, stage: RequestStage) -> None:
         """Once all is closed, no task, socket, thread, timer or reserved byte is left."""
         frontend, worker = await stage.frontend(), await stage.worker()
-        sizes = (0, 100, 100_000, min(4_000_000, frontend.transport.max_frame_bytes - 1024))
+        sizes = map(frontend.fitting, (0, 100, 100_000, 4_000_000))
         for size in sizes:
             await fates(frontend.send(worker, stage.frame(bytes(size))) for _ in range(8))
         worker.refuse = WorkerDraining("the worker is leaving")
@@ -78,7 +78,11 @@ class LifeCases(RequestSuite, suite=True):
         with expected(CannotConnect, DeliveryUnknown, RequestRefused, when="from an endpoint that is closed"):
             await ends(stage, frontend.send(first, within=1.0), 2.5)
         for sender in (frontend, await stage.frontend()):
-            await sender.deliver(second, when="after another endpoint of the process was closed")
+            await sender.deliver(
+                second,
+                when="after another endpoint of the process was closed",
+                look="`Listener.close`: only that of the last one frees the address, and what all share",
+            )
         check(
             (len(first.got), len(second.got)) == (1, 3),
             did=f"the closed endpoint got {len(first.got)} frames and the other one {len(second.got)}",
@@ -115,7 +119,8 @@ class LifeCases(RequestSuite, suite=True):
         worker.refuse = WorkerDraining("the worker is leaving")
         offered = worker.offered
         await closed(stage, worker.listener.drain())
-        with expected(RequestRefused, DeliveryUnknown, when="while the worker drains"):
+        look = "`Listener.drain`, which stops nothing: the listener goes on until its close"
+        with expected(RequestRefused, DeliveryUnknown, when="while the worker drains", look=look):
             await ends(stage, frontend.send(worker, within=3.0), 2.0, "the refusal comes at once")
         check(
             worker.offered > offered,
@@ -152,7 +157,8 @@ class LifeCases(RequestSuite, suite=True):
         frontend, worker = await stage.frontend(), await stage.outside()
         await frontend.deliver(worker)
         async with self.clogged(worker):
-            frames = [stage.frame(bytes(size)) for size in (10, 1000, 100_000, 900_000) for _ in range(4)]
+            sizes = [frontend.fitting(size) for size in (10, 1000, 100_000, 900_000)]
+            frames = [stage.frame(bytes(size)) for size in sizes for _ in range(4)]
             sends = [asyncio.ensure_future(_fate_or_cancel(frontend, worker, frame)) for frame in frames]
             await asyncio.sleep(0.1)
             await closed(stage, frontend.transport.aclose())
@@ -207,8 +213,8 @@ class LifeCases(RequestSuite, suite=True):
     async def test_cancelled_send(self, stage: RequestStage, moment: str) -> None:
         """A send that is cancelled ends at once, leaves nothing behind, and disturbs no other."""
         frontend, worker = await stage.frontend(), await stage.outside()
-        audit, most = Audit(), frontend.transport.max_frame_bytes - 1024
-        sizes = [min(size, most) for size in (100, 4000, 500_000, 2_000_000)]
+        audit = Audit()
+        sizes = [frontend.fitting(size) for size in (100, 4000, 500_000, 2_000_000)]
         await audit.send(frontend, worker, stage.frame())
         before = sockets()
         async with self.clogged(worker):

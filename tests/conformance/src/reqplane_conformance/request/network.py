@@ -66,7 +66,7 @@ class NetworkCases(RequestSuite, suite=True):
         chance = random.Random(size)
         relay.pieces = lambda data: _pieces(data, 1 if size < 1000 else 3000, chance)
         for _ in range(3):
-            await audit.send(frontend, relay, stage.frame(chance.randbytes(size)))
+            await audit.send(frontend, relay, stage.frame(chance.randbytes(frontend.fitting(size))))
         failed = next(filter(None, audit.errors), None)
         check(
             failed is None,
@@ -137,7 +137,7 @@ class NetworkCases(RequestSuite, suite=True):
         """When the connection is lost within a frame, send fails, and nothing of the frame is accepted."""
         frontend, worker = await stage.frontend(), await stage.worker()
         relay, audit = await Relay.start(stage, worker), Audit()
-        size = min(300_000, frontend.transport.max_frame_bytes - 1024)
+        size = frontend.fitting(300_000)
         for most in (0, 10, 1000, size // 2, size - 1000):
             relay.most = most
             await audit.send(frontend, relay, stage.frame(bytes(size)), within=1.5)

@@ -113,6 +113,10 @@ class Frontend:
         self._stage, self.transport, self.host = stage, transport, host
         self._targets: dict[Any, Any] = {}
 
+    def fitting(self, size: int) -> int:
+        """So many bytes, or what a body may have where the transport carries less."""
+        return min(size, self.transport.max_frame_bytes - 1024)
+
     def target(self, worker: Any) -> Any:
         """How this frontend reaches a worker; made once, as the core does."""
         found = self._targets.get(worker)

@@ -9,7 +9,7 @@ from typing import Any
 from reqplane_conformance.leftovers import waits_at
 from reqplane_conformance.request.fates import fate, told
 from reqplane_conformance.request.stage import Frontend, RequestStage
-from reqplane_conformance.verdict import check, fail
+from reqplane_conformance.verdict import Nonconformance, check, fail
 
 AT_ONCE = "an error at once, without waiting for a time-out"
 WAITS = (
@@ -69,4 +69,8 @@ async def closed(
     )
     for task in tasks:
         if (error := task.exception()) is not None:
-            fail(f"closing raised {type(error).__name__}: {error}", "close, aclose and drain raise nothing")
+            raise Nonconformance(
+                f"closing raised {type(error).__name__}: {error}",
+                "close, aclose and drain raise nothing, however often they are called",
+                "the last lines of the traceback below that are your own",
+            ) from error
