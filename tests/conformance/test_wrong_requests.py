@@ -1,6 +1,6 @@
 """The suite for request planes finds what is wrong: the case meant for it fails, and is told first.
 
-By default a wrong transport runs the first cases of its row in the table; the slow tests run the whole suite,
+By default a wrong transport runs the first two cases of its row; the slow tests run the whole suite,
 and so show that nothing else fails.
 """
 
@@ -231,7 +231,6 @@ TABLE = (
             "failure.connection_cut",
             "failure.killed_under_traffic",
             "failure.not_delivered_stays_so",
-            "life.address_is_free_after_close",  # listens three times at one address
         ),
     ),
     Row(senders.OpensOneForEach, "life.holds_no_more"),
@@ -308,11 +307,7 @@ TABLE = (
             "life.two_at_once",
         ),
     ),
-    Row(
-        listeners.GoesOnAfterClose,
-        "life.closes_under_traffic",
-        also=("life.address_is_free_after_close",),  # is connected to a listener that is closed
-    ),
+    Row(listeners.GoesOnAfterClose, "life.closes_under_traffic"),
 )
 """What is wrong, and what is found; why others fail too is said where it is not plain."""
 
@@ -330,7 +325,7 @@ def _no_log() -> Generator[None]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.subject.__name__)
 def test_it_fails_the_case_meant_for_it(row: Row):
-    also = row.also[:3]
+    also = row.also[:1]
     check_wrong(row.suite, row.meant, also, perhaps=row.perhaps, only={row.meant, *also})
 
 
@@ -363,7 +358,8 @@ def test_right_ones_pass_20_times_in_a_row(subject: type[Any]):
 @pytest.mark.parametrize("strain", ["delay", "load"])
 @pytest.mark.parametrize("subject", RIGHT)
 def test_right_ones_pass_under_strain(subject: type[Any], strain: str):
-    found = tried(suite_of(subject), strain=strain)
+    patient = {"SOCKET_ACK_TIMEOUT": "10"}  # 16 MiB come in many pieces, each of them late
+    found = tried(suite_of(subject, patient), strain=strain)
     assert not found.failed, found.told()
 
 

@@ -57,8 +57,8 @@ class OpeningCases(RequestSuite, suite=True):
         env = stage.one_port()
         if not env:
             stage.does_not_apply(_NO_PORT)
-        frontend = await stage.frontend()
         for _ in range(3):
+            frontend = await stage.frontend()  # one that was connected may not know yet that it is cut off
             first = await stage.worker(env=env)
             second = await stage.worker("conformance.backend.two", beside=first)
             await frontend.deliver(first)
