@@ -33,7 +33,7 @@ class RequestTransportConformance(
 ):
     """Tells whether a request transport is right.
 
-    Set `transport`, and `env` where it needs variables.  `clogged`, `vanished` and `restart_peer` say how
+    Set `transport`, and `env` where it needs variables.  `clogged`, `vanish` and `restart_peer` say how
     the other side is frozen, killed and brought back; the first two need no change where workers can be
     processes of their own.
     """
