@@ -25,7 +25,7 @@ class LifeCases(RequestSuite, suite=True):
     async def test_nothing_left_over(self, stage: RequestStage) -> None:
         """Once all is closed, no task, socket, thread, timer or reserved byte is left."""
         frontend, worker = await stage.frontend(), await stage.worker()
-        sizes = map(frontend.fitting, (0, 100, 100_000, 4_000_000))
+        sizes = [frontend.fitting(size) for size in (0, 100, 100_000, 4_000_000)]
         for size in sizes:
             await fates(frontend.send(worker, stage.frame(bytes(size))) for _ in range(8))
         worker.refuse = WorkerDraining("the worker is leaving")
