@@ -113,7 +113,7 @@ class Outcome:
 
 def _reason(report: pytest.TestReport) -> str:
     longrepr = report.longrepr
-    return str(longrepr[2]).removeprefix("Skipped: ") if isinstance(longrepr, tuple) else ""
+    return str(longrepr[2]).partition(": ")[2] if isinstance(longrepr, tuple) else ""
 
 
 @dataclass
