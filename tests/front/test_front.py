@@ -306,14 +306,15 @@ def test_calls_that_do_not_end_are_cut_off(shared: Fleet):
     front = RunningFront(shared, DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT="0.5")
     eventually(lambda: curl(front.calls(), "-d", "{}").status == 200)
     curl_path = shutil.which("curl") or "curl"
-    one = subprocess.Popen(
-        [curl_path, "-sS", front.calls(), "-d", '{"n": 1000, "pause": 0.1}'],
+    with subprocess.Popen(
+        [curl_path, "-sSN", front.calls(), "-d", '{"n": 1000, "pause": 0.1}'],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    eventually(lambda: "} 1.0" in curl(f"{front.url}/metrics").body)
-    front.process.send_signal(signal.SIGINT)
-    assert front.process.wait(20) == 1
-    one.communicate(timeout=20)
+    ) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline(), "the answer never began"
+        front.process.send_signal(signal.SIGINT)
+        assert front.process.wait(20) == 1
+        one.communicate(timeout=20)
     assert one.returncode != 0
