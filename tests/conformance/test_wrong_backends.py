@@ -163,6 +163,16 @@ def by_speed(subject: type[Any]) -> Any:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("subject", [by_speed(one) for one in IN_MEMORY], ids=lambda one: one.__name__)
+def test_the_case_that_is_meant_for_it_fails(subject: type[MemoryDiscovery]):
+    meant, also = IN_MEMORY[subject]
+    another = set(sorted(also - {meant})[:1])
+    check_wrong(conformance(subject), meant, another, only={meant, *another})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("subject", IN_MEMORY, ids=lambda one: one.__name__)
 def test_in_memory(subject: type[MemoryDiscovery]):
     meant, also = IN_MEMORY[subject]
     check_wrong(conformance(subject), meant, also - {meant})
