@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,22 +122,44 @@ def loopback(bare: dict[str, str]) -> dict[str, str]:
     }
 
 
+def once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder that is made and filled by the first process of this run of the tests to want it."""
+    run = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    folder, stamp = run / name, run / f"{name}.made"
+    with (run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            fill(folder)
+            stamp.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Our wheels, by package."""
-    folder = tmp_path_factory.mktemp("wheels")
-    build_wheels([ROOT / source for source in FOLDERS.values()], folder)
+
+    def build(folder: Path) -> None:
+        build_wheels([ROOT / source for source in FOLDERS.values()], folder)
+
+    folder = once(tmp_path_factory, "wheels", build)
     return {package: next(folder.glob(f"{package}-*.whl")) for package in FOLDERS}
 
 
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheels of others, fetched once.  After that pip looks at no index: what lacks then is a defect."""
-    folder = tmp_path_factory.mktemp("foreign")
-    fetched = pip(
-        *("wheel", "--quiet", "--wheel-dir", folder, "--retries", "1", "--timeout", "20"),
-        *("--constraint", ROOT / "constraints.txt", *foreign_requirements()),
-    )
-    if fetched.returncode != 0:
-        pytest.skip(f"pip can't fetch the dependencies, so nothing can be installed: {fetched.stderr[-300:]}")
-    return folder
+
+    def fetch(folder: Path) -> None:
+        fetched = pip(
+            *("wheel", "--quiet", "--wheel-dir", folder, "--retries", "1", "--timeout", "20"),
+            *("--constraint", ROOT / "constraints.txt", *foreign_requirements()),
+        )
+        if fetched.returncode != 0:
+            why = fetched.stderr[-300:]
+            pytest.skip(f"pip can't fetch the dependencies, so nothing can be installed: {why}")
+
+    return once(tmp_path_factory, "foreign", fetch)
