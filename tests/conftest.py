@@ -19,6 +19,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "test_planes_from_wheels",
+    "test_third_party_plane",
+    "test_write_a_transport",
+    "test_backends_from_wheels",
+    "test_write_plugins",
+    "test_migration",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that at the end several processes have short ones left."""
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        file = item.path.stem
+        longest = LONGEST.index(file) if file in LONGEST else len(LONGEST)
+        return longest, item.get_closest_marker("system") is None
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
     """One NATS server for all tests that do it no harm; they differ by their namespaces."""

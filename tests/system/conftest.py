@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from installing import FOLDERS, build_wheels, foreign_requirements, pip
+from from_wheels import Restarted, Suite
+from installing import FOLDERS, Environment, build_wheels, environment, foreign_requirements, pip
 from pages import Page
 
 ROOT = Path(__file__).parent.parent.parent
@@ -163,3 +164,44 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"pip can't fetch the dependencies, so nothing can be installed: {why}")
 
     return once(tmp_path_factory, "foreign", fetch)
+
+
+@pytest.fixture(scope="session")
+def everything(
+    wheels: dict[str, Path], foreign: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """An environment with all that we publish; nobody installs more into it."""
+    sources = [wheels["reqplane"].parent, foreign]
+    names = [package.replace("_", "-") for package in FOLDERS if package != "reqplane"]
+
+    def make(folder: Path) -> None:
+        environment(folder, sources, "reqplane[etcd]", *names)
+
+    folder = once(tmp_path_factory, "everything", make)
+    return Environment(folder, tuple(sources))
+
+
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[Callable[[int, list[str]], Restarted]]:
+    """Starts a server that is killed after the test."""
+    started: list[Restarted] = []
+
+    def start(port: int, command: list[str]) -> Restarted:
+        started.append(Restarted(tmp_path, port, command))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+@pytest.fixture(params=["none", *(pytest.param(hard, marks=pytest.mark.slow) for hard in ("delay", "load"))])
+def suite(
+    request: pytest.FixtureRequest,
+    everything: Environment,
+    processes: Processes,
+    bare: dict[str, str],
+    tmp_path: Path,
+) -> Suite:
+    """The suite, as it is and under strain."""
+    return Suite(processes, everything.variables(bare), tmp_path, request.param)
