@@ -12,12 +12,17 @@ from reqplane.errors import WireError
 from reqplane.model import EndpointId, Instance
 from reqplane.wire.records import (
     MAX_RECORD_BYTES,
+    as_dynamo,
+    dynamo_file,
+    dynamo_key,
     encode_record,
     guide_key,
     instance_name,
+    leaving,
     make_record,
     parse_key,
     parse_record,
+    record_key,
 )
 
 ENDPOINT = EndpointId("default", "backend", "generate")
@@ -280,3 +285,69 @@ def test_what_is_made_is_read(
     assert parse_record(guide_key(ENDPOINT, instance_id), encode_record(record)) == Instance(
         ENDPOINT, instance_id, incarnation, transports, "json", ("http", "nats"), capacity
     )
+
+
+# ── Dynamo's form ───────────────────────────────────────────────────────────────────────────────────
+
+ALL_PLANES = {
+    "http_tcp": {"http_endpoint": "http://10.0.0.2:8081/v1/dynamo/x", "h2c": True, "batch": 1},
+    "http": "http://10.0.0.2:8081/v1/rpc/generate",
+    "nats_tcp": "default_backend.generate-43b7bcedd4be931f",
+    "tcp": "10.0.0.2:36155/43b7bcedd4be931f/default/backend/generate",
+}
+
+
+def guide_record(*keys: str, codec: str = "msgpack") -> dict[str, Any]:
+    transports = {key: ALL_PLANES[key] for key in keys}
+    planes = ["http", "nats", "tcp"]
+    return make_record(ENDPOINT, DYNAMO_ID, DYNAMO_ID, transports, codec, planes, version="0.1.0")
+
+
+def test_dynamos_key() -> None:
+    assert dynamo_key(ENDPOINT, DYNAMO_ID) == DYNAMO_KEY
+    assert f"v1/instances/{dynamo_file(ENDPOINT, DYNAMO_ID)}" == DYNAMO_FILE
+    assert record_key(ENDPOINT, DYNAMO_ID, dynamo=True) == DYNAMO_KEY
+    assert record_key(ENDPOINT, 0, dynamo=False) == GUIDE_KEY
+
+
+def test_dynamos_record_is_what_dynamo_writes_and_more() -> None:
+    recorded = json.loads(DYNAMO_TCP)
+    del recorded["device_type"]
+    ours = as_dynamo(guide_record("tcp", "nats_tcp"))
+    assert {name: ours[name] for name in recorded} == recorded
+    assert list(ours)[: len(recorded)] == list(recorded)
+    assert ours["transports"] == {key: ALL_PLANES[key] for key in ("tcp", "nats_tcp")}
+    assert ours["incarnation"] == ours["instance_id"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        (("nats_tcp", "tcp"), "nats_tcp"),
+        (("tcp", "nats_tcp"), "tcp"),
+        (("http_tcp", "http", "nats_tcp"), "http"),
+        (("http_tcp", "nats_tcp"), "nats_tcp"),
+    ],
+)
+def test_dynamo_sees_the_first_plane_that_it_knows(keys: tuple[str, ...], shown: str) -> None:
+    record = as_dynamo(guide_record(*keys))
+    assert record["transport"] == {shown: ALL_PLANES[shown]}
+    assert list(record["transports"]) == list(keys)
+
+
+def test_dynamos_record_comes_back_whole() -> None:
+    guide = guide_record("http_tcp", "http", "tcp")
+    instance = parse_record(DYNAMO_KEY, encode_record(as_dynamo(guide)))
+    assert instance == parse_record(GUIDE_KEY[:-1] + str(DYNAMO_ID), encode_record(guide))
+    assert instance.transport == guide["transport"]
+
+
+def test_a_worker_that_dynamo_could_not_find() -> None:
+    with pytest.raises(WireError, match="none of this worker's planes, http, nats, tcp; wanted tcp or nats"):
+        as_dynamo(guide_record("http_tcp"))
+    with pytest.raises(WireError, match="no codec 'yaml'; wanted json or msgpack"):
+        as_dynamo(guide_record("tcp", codec="yaml"))
+
+
+def test_one_that_leaves_says_so_in_this_form_too() -> None:
+    assert parse_record(DYNAMO_KEY, leaving(as_dynamo(guide_record("tcp")))).draining

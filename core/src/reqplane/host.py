@@ -46,9 +46,10 @@ class InflightBytes:
 class RuntimeHost:
     """One runtime, as plugins see it (`reqplane.interfaces.Host`)."""
 
-    def __init__(self, env: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, env: Mapping[str, str], limits: Limits, *, dynamo: bool = False) -> None:
         self.env = env
         self.limits = limits
+        self.dynamo = dynamo
         self.process = os.urandom(16).hex()
         self.incarnation = secrets.randbits(63)
         self.timers = TimerWheel(asyncio.get_running_loop())

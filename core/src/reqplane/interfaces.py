@@ -106,6 +106,16 @@ class Host(Protocol):
         ...
 
     @property
+    def dynamo(self) -> bool:
+        """DYN_WIRE_PROFILE=dynamo: what this process registers is in the form that NVIDIA Dynamo reads.
+
+        A discovery backend then takes the incarnation for a worker's number, and Dynamo's key
+        (`reqplane.wire.records.dynamo_key`); a request plane that Dynamo has too puts what Dynamo knows it
+        by into `Listener.record`.  What others have registered is read in either form, whatever this says.
+        """
+        ...
+
+    @property
     def timers(self) -> Timers: ...
 
     @property
@@ -180,6 +190,7 @@ class Listener(ABC):
     def record(self, instance_id: int) -> Mapping[str, Any]:
         """This plane's part of the record's `transport`: {key: JSON value}, with a key of the plane's own.
 
+        Keys that NVIDIA Dynamo knows, and what it expects there, are in `wire.records.DYNAMO_TRANSPORTS`.
         Pure; asked again when the instance id changes.  What people are shown as the address is the value
         if it is a text, or else a mapping's first text: begin with host:port, or with a URL.
         """
@@ -475,7 +486,8 @@ class Discovery(ABC):
 
     @abstractmethod
     async def reserve(self, endpoint: EndpointId, incarnation: int) -> Registration:
-        """Take the lowest free number of the endpoint; nobody sees it before `publish`."""
+        """Take the lowest free number of the endpoint, or the incarnation itself where `Host.dynamo` is set;
+        nobody sees it before `publish`."""
 
     @abstractmethod
     def watch(self, endpoint: EndpointId | None) -> AsyncIterator[list[Change]]:

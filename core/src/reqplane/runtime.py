@@ -108,7 +108,7 @@ class DistributedRuntime:
         )
         self._leaving = asyncio.Event()
         self._former: dict[signal.Signals, Any] = {}  # what signals did before they were taken
-        self._serving: set[asyncio.Future[None]] = set()
+        self._serving: dict[asyncio.Future[None], EndpointId] = {}
         self._tables: dict[EndpointId, InstanceTable] = {}
         self._clients: dict[tuple[EndpointId, str], Client] = {}
 
@@ -126,18 +126,27 @@ class DistributedRuntime:
         self, endpoint: EndpointId, handler: Callable[..., Any], bounds: Bounds | None = None
     ) -> None:
         """See `Endpoint.serve_endpoint`."""
+        if self._host.dynamo and endpoint in self._serving.values():
+            raise ValueError(
+                f"this process already serves {endpoint}: with DYN_WIRE_PROFILE=dynamo it can only once, "
+                f"since a process has one number there"
+            )
         planes = Planes(
-            list(self._transports.values()), self._discovery, self.settings.codec, self.settings.drain_timeout
+            list(self._transports.values()),
+            self._discovery,
+            self.settings.codec,
+            self.settings.drain_timeout,
+            self._host.dynamo,
         )
         serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds)
-        await self._response.listen()  # a record tells the worker's own response address too
-        self._take_signals()
         done = asyncio.get_running_loop().create_future()
-        self._serving.add(done)
+        self._serving[done] = endpoint
         try:
+            await self._response.listen()  # a record tells the worker's own response address too
+            self._take_signals()
             await serving.run(self._leaving)
         finally:
-            self._serving.discard(done)
+            del self._serving[done]
             done.set_result(None)
 
     def _take_signals(self) -> None:
@@ -255,7 +264,7 @@ async def connect(
     _log_to_stderr(settings.log_level)
     escape_log(log)
     warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
-    host = RuntimeHost(variables, settings.limits())
+    host = RuntimeHost(variables, settings.limits(), dynamo=settings.dynamo)
     async with AsyncExitStack() as stack:
         made = [GuardedObserver(observer) for observer in plugins.observers(variables)]
         for observer in made:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from reqplane.endpoint import Answering, ServedEndpoint
-from reqplane.errors import DiscoveryError, LeaseLost, describe
+from reqplane.errors import DiscoveryError, LeaseLost, SettingsError, WireError, describe
 from reqplane.handlers import Handler
 from reqplane.interfaces import Discovery, Listener, Registration, RequestTransport
 from reqplane.model import EndpointId, Served
-from reqplane.wire.records import make_record
+from reqplane.wire.records import as_dynamo, make_record
 
 T = TypeVar("T")
 
@@ -37,12 +37,13 @@ _RENEW_PAUSE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """Where an endpoint is served and registered."""
+    """Where an endpoint is served and registered; `dynamo`: in Dynamo's form (`interfaces.Host.dynamo`)."""
 
     transports: Sequence[RequestTransport[Any]]
     discovery: Discovery
     codec: str
     drain_timeout: float
+    dynamo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Serving:
         members: dict[str, Any] = {}
         for listener in self._listeners:
             members.update(listener.record(registration.instance_id))
-        return make_record(
+        record = make_record(
             self.endpoint,
             registration.instance_id,
             self._answering.incarnation,
@@ -146,16 +147,23 @@ class Serving:
             version=_version(),
             started=self._started,
         )
+        if not self._planes.dynamo:
+            return record
+        try:
+            return as_dynamo(record)
+        except WireError as error:
+            raise SettingsError([("DYN_WIRE_PROFILE", "dynamo", error.problem)]) from None
 
     def _say_hello(self, registration: Registration) -> None:
         record = self._record(registration)
         log.info(
-            "serving %s as instance %d on %s, found by %s, at %s",
+            "serving %s as instance %d on %s, found by %s%s, at %s",
             self.endpoint,
             registration.instance_id,
             ",".join(transport.name for transport in self._planes.transports),
             self._planes.discovery.name,
-            _addresses(record["transport"]),
+            f" (Dynamo: {', '.join(record['transport'])})" if self._planes.dynamo else "",
+            _addresses(record.get("transports", record["transport"])),
         )
 
     # ── staying ──

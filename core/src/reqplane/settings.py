@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeAlias, TypeVar, dataclass_transform
 
 from reqplane.errors import SettingsError
 from reqplane.escaping import HIDDEN, masked
@@ -213,6 +213,9 @@ class Settings:
     discovery: str = setting("DYN_DISCOVERY_BACKEND", default="etcd", parse=name)
     router_mode: str = setting("DYN_ROUTER_MODE", default="round_robin", parse=name)
     codec: str = setting("DYN_REQUEST_PLANE_CODEC", default="msgpack", parse=name)
+    wire_profile: Literal["guide", "dynamo"] = setting(
+        "DYN_WIRE_PROFILE", default="guide", parse=one_of("guide", "dynamo")
+    )
     disabled_extensions: tuple[str, ...] = setting("DYN_DISABLED_EXTENSIONS", default=(), parse=names)
     max_frame_bytes: int = setting("DYN_MAX_FRAME_BYTES", default=32 * 1024 * 1024, parse=at_least(4096))
     max_inflight_bytes: int = setting(
@@ -229,6 +232,11 @@ class Settings:
     stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", default=30.0, parse=seconds)
     drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", default=30.0, parse=seconds)
     log_level: str = setting("DYN_LOG", default="info", parse=one_of("debug", "info", "warning", "error"))
+
+    @property
+    def dynamo(self) -> bool:
+        """Whether workers register in the form that NVIDIA Dynamo reads (`interfaces.Host.dynamo`)."""
+        return self.wire_profile == "dynamo"
 
     def limits(self) -> Limits:
         """The bounds that plugins keep."""

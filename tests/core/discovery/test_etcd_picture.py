@@ -252,9 +252,10 @@ class FakeEtcd:
             self.revision += 1
             self.history.append(Removal(key, self.revision))
 
-    def grant(self, ttl: int) -> int:
-        self.leases.add(1000 + self.revision)
-        return 1000 + self.revision
+    def grant(self, ttl: int, number: int) -> int:
+        lease = number or 1000 + self.revision
+        self.leases.add(lease)
+        return lease
 
     def keep(self, lease: int) -> bool:
         return lease in self.leases
@@ -288,7 +289,7 @@ def take(
 
 def test_a_claim_whose_answer_was_lost_is_ours(etcd: FakeEtcd, fallen: list[str]) -> None:
     registry = Registry(10)
-    registry.lease = etcd.grant(10)
+    registry.lease = etcd.grant(10, 0)
     etcd.claim(guide_key(GENERATE, 0), b"", registry.lease)
     assert take(registry, etcd, fallen).number == 0
     assert take(registry, etcd, fallen).number == 1
@@ -366,5 +367,5 @@ def test_the_instances_are_those_of_the_records(picture: Picture) -> None:
 def test_junk_that_others_put_there_keeps_nobody_from_a_number(
     etcd: FakeEtcd, fallen: list[str], number: str, value: bytes
 ) -> None:
-    etcd.claim(guide_key(GENERATE, 0)[:-1] + number, value, etcd.grant(10))
+    etcd.claim(guide_key(GENERATE, 0)[:-1] + number, value, etcd.grant(10, 0))
     assert take(Registry(10), etcd, fallen).number == (1 if number == "0" else 0)

@@ -28,8 +28,9 @@ class FakeHost:
     limits = Limits()
     log = logging.getLogger("reqplane.test")
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], dynamo: bool = False) -> None:
         self.env = env
+        self.dynamo = dynamo
         self.process = f"{random.getrandbits(128):032x}"
         self.incarnation = random.getrandbits(63)
 

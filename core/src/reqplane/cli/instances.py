@@ -99,7 +99,7 @@ async def _discovery(env: Mapping[str, str]) -> AsyncGenerator[Discovery]:
     settings = load(Settings, env)
     cls, origin = load_discovery(settings, env)
     async with AsyncExitStack() as stack:
-        host = RuntimeHost(env, settings.limits())
+        host = RuntimeHost(env, settings.limits(), dynamo=settings.dynamo)
         stack.push_async_callback(host.aclose)
         discovery: Discovery = await open_plugin(origin, cls, host)
         stack.push_async_callback(discovery.aclose)

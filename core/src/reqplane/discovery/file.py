@@ -14,14 +14,14 @@ from contextlib import suppress
 from typing import Any, ClassVar, Self, TypeVar
 
 from reqplane.discovery.scan import Scan
-from reqplane.discovery.slots import Folder, Slot, reserve
+from reqplane.discovery.slots import DYNAMO_TTL, Folder, Slot, reserve, reserve_own
 from reqplane.discovery.ticker import Ticker
 from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, describe
 from reqplane.interfaces import Discovery, Host, Registration
 from reqplane.model import Change, DiscoveryCapabilities, EndpointId
 from reqplane.settings import FileSettings, load
-from reqplane.wire.records import encode_record, guide_key, parse_record
+from reqplane.wire.records import encode_record, parse_record, record_key
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class FileRegistration(Registration):
         self._owner.registered[slot] = self
 
     async def publish(self, record: Mapping[str, Any]) -> None:
-        key = guide_key(self._endpoint, self.instance_id)
+        key = record_key(self._endpoint, self.instance_id, dynamo=self._owner.dynamo)
         content = encode_record(record)
         parse_record(key, content)  # what readers would skip is refused here
         if not self.stands:
@@ -79,6 +79,7 @@ class FileDiscovery(Discovery):
     def __init__(self, host: Host, settings: FileSettings) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = host.log
+        self.dynamo = host.dynamo
         self._ttl = settings.ttl
         self._folder = Folder(settings.path(), private=not settings.folder)
         self.where = f"the folder {self._folder.path}"
@@ -87,7 +88,8 @@ class FileDiscovery(Discovery):
         self._listing_wanted = False
         self.registered: dict[Slot, FileRegistration] = {}
         self._disk = ThreadPoolExecutor(1, "reqplane-file-disk")
-        self._beat = Ticker("reqplane-file-beat", settings.ttl / 3, self._touch_all, host.log)
+        beat = min(settings.ttl, DYNAMO_TTL) / 3
+        self._beat = Ticker("reqplane-file-beat", beat, self._touch_all, host.log)
         self._poll = Ticker("reqplane-file-poll", min(_PERIOD, settings.ttl / 4), self._look, host.log)
         self._closing = asyncio.Lock()
         self._closed = False
@@ -124,11 +126,13 @@ class FileDiscovery(Discovery):
     # ── registering ─────────────────────────────────────────────────────────────────────────────────
 
     async def reserve(self, endpoint: EndpointId, incarnation: int) -> FileRegistration:
-        return FileRegistration(self, endpoint, await self.take(endpoint))
+        first = incarnation if self.dynamo else None
+        return FileRegistration(self, endpoint, await self.take(endpoint, first))
 
     async def take(self, endpoint: EndpointId, first: int | None = None) -> Slot:
-        """A number; if the caller is cancelled meanwhile it is given back."""
-        taking = self._submit(reserve, self._folder, endpoint, self._ttl, first)
+        """A number, `first` if it is free; if the caller is cancelled meanwhile it is given back."""
+        take = reserve_own if self.dynamo else reserve
+        taking = self._submit(take, self._folder, endpoint, self._ttl, first)
         try:
             slot = await asyncio.shield(asyncio.wrap_future(taking))
         except asyncio.CancelledError:

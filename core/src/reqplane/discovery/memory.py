@@ -12,7 +12,7 @@ from reqplane.discovery.watches import Watch
 from reqplane.errors import DiscoveryUnavailable, LeaseLost
 from reqplane.interfaces import Discovery, Host, Registration
 from reqplane.model import Change, EndpointId, Instance
-from reqplane.wire.records import encode_record, guide_key, parse_record
+from reqplane.wire.records import encode_record, parse_record, record_key
 
 _Slot = tuple[EndpointId, int]
 
@@ -62,14 +62,14 @@ _stores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Store] = weakref.
 class MemoryRegistration(Registration):
     """A number in the store.  Never lost."""
 
-    def __init__(self, owner: MemoryDiscovery, endpoint: EndpointId) -> None:
+    def __init__(self, owner: MemoryDiscovery, endpoint: EndpointId, first: int = 0) -> None:
         self._owner = owner
         self._endpoint = endpoint
-        self._take(first=0)
+        self._take(first)
 
     async def publish(self, record: Mapping[str, Any]) -> None:
         # By way of the bytes, so that a record that other backends can't store fails here too.
-        key = guide_key(self._endpoint, self.instance_id)
+        key = record_key(self._endpoint, self.instance_id, dynamo=self._owner.dynamo)
         instance = parse_record(key, encode_record(record))
         if self._slot is None:
             raise LeaseLost(f"{key} was withdrawn")
@@ -102,7 +102,8 @@ class MemoryDiscovery(Discovery):
     name = "mem"
     where = "this process"
 
-    def __init__(self) -> None:
+    def __init__(self, dynamo: bool) -> None:
+        self.dynamo = dynamo
         self.store = _stores.setdefault(asyncio.get_running_loop(), _Store())
         self.registrations: set[MemoryRegistration] = set()
         self._watches: set[Watch] = set()
@@ -110,11 +111,11 @@ class MemoryDiscovery(Discovery):
 
     @classmethod
     async def open(cls, host: Host) -> Self:
-        return cls()
+        return cls(host.dynamo)
 
     async def reserve(self, endpoint: EndpointId, incarnation: int) -> MemoryRegistration:
         self.check_open()
-        return MemoryRegistration(self, endpoint)
+        return MemoryRegistration(self, endpoint, first=incarnation if self.dynamo else 0)
 
     async def watch(self, endpoint: EndpointId | None) -> AsyncGenerator[list[Change], None]:
         if self._closed:

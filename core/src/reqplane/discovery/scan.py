@@ -1,7 +1,7 @@
 """The file backend's view of the records of all workers, renewed by looking again.
 
 A worker lives while its record is touched within the TTL and, where this machine's kernel can tell, its
-lock is held.
+lock is held.  A record in Dynamo's layout has Dynamo's TTL, if that is longer.
 
 How long ago a record was touched is judged by the file system's own clock when we first see a touch, and
 from then on by how long we have not seen another, on our monotonic clock.  So neither a clock that differs
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from reqplane.discovery.slots import Folder, open_plain
+from reqplane.discovery.slots import DYNAMO_TTL, Folder, in_dynamos_layout, open_plain
 from reqplane.errors import WireError, describe
 from reqplane.model import Change, Instance
 from reqplane.wire.records import MAX_RECORD_BYTES, PREFIX, parse_record
@@ -125,7 +125,8 @@ class Scan:
             return None
 
     def _lives(self, name: str, file: _File) -> bool:
-        if time.monotonic() - file.touched > self._ttl:
+        ttl = max(self._ttl, DYNAMO_TTL) if in_dynamos_layout(name) else self._ttl
+        if time.monotonic() - file.touched > ttl:
             return False
         file.orphan = file.orphan or self._folder.is_orphan(name)
         return not file.orphan

@@ -1,6 +1,6 @@
 """The file backend's folder, and the numbers that this process holds there.
 
-    {folder}/v1/instances/{name}   a worker's record, touched by its owner every TTL/3
+    {folder}/v1/instances/{name}   a worker's record, touched by its owner every TTL/3 or 3.3 s
     {folder}/v1/locks/{name}       locked (flock) by its owner for as long as it has the number
     {folder}/v1/drafts/            records on their way: written here, then renamed
     {folder}/v1/clock              touched to learn what time the file system has
@@ -8,11 +8,16 @@
 A record is replaced by renaming, which gives its name another inode, so the lock can't be the record's own.
 It is an flock and not a POSIX lock, because a process loses the latter when it opens and closes the file
 itself, as watching does.  A lock file is never unlinked: whoever had opened it just before would lock an
-inode that has no name any more, next to the one who locks its successor.
+inode that has no name any more, next to the one who locks its successor.  In Dynamo's layout there is no
+successor, since the number is the worker's own: there it goes with its owner, or by whoever comes later.
 
 The kernel frees the lock when its owner dies, however it dies; that is how `kill -9` shows at once.  Only
 the kernel that holds a lock can say that, and some network file systems can't, so a lock file holds the
 token of its owner's machine; for any other machine's records the TTL alone decides.
+
+Dynamo, from 1.0 on, has its records in the same place, in its own layout and without locks.  It removes what
+was not touched for 10 s, whoever's it is, so we touch often enough for that; and it looks at nothing else in
+here.
 
 Python opens files O_CLOEXEC, so a program started by a worker does not inherit the lock.  A child that is
 forked and executes nothing does: while it outlives its parent the parent's death shows by the TTL only.
@@ -33,10 +38,12 @@ from itertools import chain, count
 
 from reqplane.errors import DiscoveryUnavailable, LeaseLost
 from reqplane.model import EndpointId
-from reqplane.wire.records import instance_name
+from reqplane.wire.records import dynamo_file, instance_name
 
 _PATIENCE = 0.05
 """How long to try for a lock that only probers hold.  They hold it for microseconds."""
+DYNAMO_TTL = 10.0
+"""Seconds after which Dynamo takes a record for dead and removes it.  Recorded from 1.6.1."""
 _FORGOTTEN = 3600.0
 """The age in seconds at which a draft has surely lost its writer."""
 
@@ -116,7 +123,21 @@ class Folder:
         return fd
 
     def sweep(self) -> None:
-        """Remove the drafts of processes that died while writing one."""
+        """Remove what processes that died have left, and nobody would take over."""
+        self._sweep_drafts()
+        for name in self._names_of_locks():
+            if in_dynamos_layout(name) and self.is_orphan(name):
+                for path in (os.path.join(self.records, name), os.path.join(self.locks, name)):
+                    with suppress(OSError):
+                        os.unlink(path)
+
+    def _names_of_locks(self) -> list[str]:
+        try:
+            return os.listdir(self.locks)
+        except OSError:
+            return []
+
+    def _sweep_drafts(self) -> None:
         entries: list[os.DirEntry[str]] = []
         with suppress(OSError):
             entries += os.scandir(self._drafts)
@@ -147,6 +168,7 @@ class Slot:
 
     def __init__(self, folder: Folder, name: str, number: int, ttl: float, lock: int) -> None:
         self.number = number
+        self._is_own = in_dynamos_layout(name)
         self._folder, self._name, self._ttl = folder, name, ttl
         self._lock_path = os.path.join(folder.locks, name)
         self._record_path = os.path.join(folder.records, name)
@@ -191,6 +213,9 @@ class Slot:
         with self._busy:
             lock, self._lock = self._lock, None
             record, self._record = self._record, None
+            if lock is not None and self._is_own and _names(self._lock_path, lock):
+                with suppress(OSError):
+                    os.unlink(self._lock_path)
             try:
                 if record is not None and _names(self._record_path, record):
                     os.unlink(self._record_path)
@@ -210,6 +235,22 @@ def reserve(folder: Folder, endpoint: EndpointId, ttl: float, first: int | None 
         if lock is not None:
             return Slot(folder, name, number, ttl, lock)
     raise AssertionError("numbers never end")
+
+
+def reserve_own(folder: Folder, endpoint: EndpointId, ttl: float, number: int | None) -> Slot:
+    """Take a number that nobody else would: Dynamo's layout, where it is the worker's incarnation."""
+    assert number is not None
+    folder.make()
+    name = dynamo_file(endpoint, number)
+    lock = _take(folder, name, ttl)
+    if lock is None:
+        raise DiscoveryUnavailable(f"{os.path.join(folder.records, name)} is held already")
+    return Slot(folder, name, number, ttl, lock)
+
+
+def in_dynamos_layout(name: str) -> bool:
+    """Whether a file's name is a key of Dynamo's, whose slashes are encoded; the guide's have none."""
+    return "%2F" in name
 
 
 def _take(folder: Folder, name: str, ttl: float) -> int | None:

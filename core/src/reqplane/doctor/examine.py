@@ -111,7 +111,7 @@ class _Examination:
         self._settings, self._env, self._plugins = chosen.settings, chosen.env, chosen.plugins
         self._found = found
         self._stack = stack
-        self._host = RuntimeHost(self._env, self._settings.limits())
+        self._host = RuntimeHost(self._env, self._settings.limits(), dynamo=self._settings.dynamo)
         stack.push_async_callback(self._host.aclose)
         self._codecs = self._make_codecs()
 

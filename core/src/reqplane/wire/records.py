@@ -5,9 +5,13 @@
     Dynamo     v1/instances/{ns}/{comp}/{ep}/{number in hex}
                {"type": "Endpoint", "transport": {"tcp": "…"}, "instance_id": …, …}
 
-We write the guide's form and read both.  Reading is liberal: what the value lacks is taken from the key,
-null counts as absent, and members that nobody knows are ignored.  But what is there must have its type
-and must not contradict the key; otherwise WireError says what was wanted and what was found.
+We write the guide's form, or Dynamo's where DYN_WIRE_PROFILE asks for it, and read both.  Reading is
+liberal: what the value lacks is taken from the key, null counts as absent, and members that nobody knows are
+ignored.  But what is there must have its type and must not contradict the key; otherwise WireError says what
+was wanted and what was found.
+
+The forms are recorded from Dynamo's wheels.  It reads a record only if `transport` has exactly one member and
+it knows that; other members of the record it ignores.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from reqplane.errors import WireError
 from reqplane.model import EndpointId, Instance
@@ -43,6 +47,10 @@ _LAYOUTS = (
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 _FAR_FUTURE = 1e11
 """Seconds since 1970: some thousand years from now."""
+DYNAMO_TRANSPORTS = ("tcp", "nats_tcp", "http")
+"""What Dynamo has in `transport`, each a text: `host:port/path`, a NATS subject, or a URL.  Only 0.7 to 0.9
+know `http`."""
+_DYNAMOS_CODECS = ("json", "msgpack")
 _PLANE_OF = {"http_tcp": "http", "nats_tcp": "nats"}
 """The planes whose member of `transport` has another name than they."""
 
@@ -61,6 +69,26 @@ def instance_name(endpoint: EndpointId, instance_id: int) -> str:
 def guide_key(endpoint: EndpointId, instance_id: int) -> str:
     """Where the guide puts a worker's record."""
     return PREFIX + instance_name(endpoint, instance_id)
+
+
+def dynamo_name(endpoint: EndpointId, instance_id: int) -> str:
+    """The last part of Dynamo's key."""
+    return f"{endpoint.namespace}/{endpoint.component}/{endpoint.name}/{instance_id:x}"
+
+
+def dynamo_key(endpoint: EndpointId, instance_id: int) -> str:
+    """Where Dynamo puts a worker's record."""
+    return PREFIX + dynamo_name(endpoint, instance_id)
+
+
+def record_key(endpoint: EndpointId, instance_id: int, *, dynamo: bool) -> str:
+    """Where this process puts a worker's record, which `interfaces.Host.dynamo` says."""
+    return dynamo_key(endpoint, instance_id) if dynamo else guide_key(endpoint, instance_id)
+
+
+def dynamo_file(endpoint: EndpointId, instance_id: int) -> str:
+    """What the file that holds Dynamo's record is called: a key without slashes."""
+    return quote(dynamo_name(endpoint, instance_id), safe="")
 
 
 def make_record(
@@ -91,6 +119,31 @@ def make_record(
     optional = {"capacity": capacity, "version": version, "started": started}
     record.update({name: value for name, value in optional.items() if value is not None})
     return record
+
+
+def as_dynamo(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The guide's record in the form in which Dynamo finds the worker; WireError if it can't.
+
+    All planes stand in `transports`, which Dynamo ignores.
+    """
+    members = dict(record)
+    codec, transports = members.pop("request_plane_codec"), members.pop("transport")
+    shown = next((key for key in transports if key in DYNAMO_TRANSPORTS), None)
+    if shown is None:
+        raise WireError(
+            f"Dynamo knows none of this worker's planes, {', '.join(record['planes'])}; wanted tcp or nats, "
+            f"or http for Dynamo 0.7 to 0.9"
+        )
+    if codec not in _DYNAMOS_CODECS:
+        raise WireError(f"Dynamo knows no codec {codec!r}; wanted {' or '.join(_DYNAMOS_CODECS)}")
+    return {
+        "type": "Endpoint",
+        **{name: members.pop(name) for name in ("component", "endpoint", "namespace", "instance_id")},
+        "transport": {shown: transports[shown]},
+        "request_plane_codec": codec,
+        "transports": transports,
+        **members,
+    }
 
 
 def leaving(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,11 +268,7 @@ def _check_identity(record: Mapping[str, Any], endpoint: EndpointId, instance_id
 
 
 def _transport(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How each plane reaches the worker.
-
-    Dynamo allows only one key in `transport`, so in its profile our workers put all planes into
-    `transports`, which it ignores.
-    """
+    """How each plane reaches the worker; see `as_dynamo` for `transports`."""
     transport = dict(_object(record.get("transport"), "'transport'"))
     if record.get("transports") is not None:
         transport.update(_object(record["transports"], "'transports'"))

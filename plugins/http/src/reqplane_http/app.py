@@ -39,10 +39,12 @@ def path_of(endpoint: EndpointId) -> str:
 class Route:
     """An endpoint that is being served, and its requests that are not answered yet."""
 
-    __slots__ = ("_quiet", "accept", "closed", "draining", "endpoint", "unanswered")
+    __slots__ = ("_quiet", "accept", "closed", "draining", "dynamos_path", "endpoint", "unanswered")
 
     def __init__(self, endpoint: EndpointId, accept: Accept) -> None:
         self.endpoint, self.accept = endpoint, accept
+        self.dynamos_path = ""
+        """The whole path by which Dynamo knows it; "" where it does not."""
         self.draining = False
         self.closed = False  # nothing is accepted any more
         self.unanswered = 0
@@ -61,11 +63,15 @@ class Route:
 
 
 class Application:
-    """Serves frames and health.  An ASGI application, without lifespan."""
+    """Serves frames and health.  An ASGI application, without lifespan.
 
-    def __init__(self, host: Host, root: str) -> None:
+    `root` stands in front of the guide's paths, `dynamos_root` in front of Dynamo's; None: it has none.
+    """
+
+    def __init__(self, host: Host, root: str, dynamos_root: str | None) -> None:
         self._host = host
         self._root = root
+        self._dynamos_root = dynamos_root
         self._limit = host.limits.max_frame_bytes
         self._intakes = Intakes(host)
         self._routes: dict[str, Route] = {}
@@ -77,12 +83,22 @@ class Application:
         if path in self._routes:
             raise ValueError(f"this process already serves {route.endpoint}")
         self._routes[path] = route
+        if self._dynamos_root is not None:
+            route.dynamos_path = self._free_path(self._dynamos_root, route.endpoint)
+            self._routes[route.dynamos_path] = route
+
+    def _free_path(self, root: str, endpoint: EndpointId) -> str:
+        """Dynamo's path has the endpoint's name alone, and two components may have one of that name."""
+        path = f"{root}/{endpoint.name}"
+        return f"{root}/{endpoint}" if path in self._routes else path
 
     def remove(self, route: Route) -> None:
-        path = self._root + path_of(route.endpoint)
         route.closed = True
-        if self._routes.get(path) is route:
+        for path in [path for path, other in self._routes.items() if other is route]:
             del self._routes[path]
+
+    def _served(self) -> list[Route]:
+        return list(dict.fromkeys(self._routes.values()))
 
     @property
     def serves_nothing(self) -> bool:
@@ -91,7 +107,7 @@ class Application:
     async def finish(self, go_away: Callable[[], Awaitable[None]]) -> None:
         """The end: what was accepted is acked, and everything else is told that it was not."""
         self._leaving = True
-        routes = list(self._routes.values())
+        routes = self._served()
         self._routes.clear()
         for route in routes:
             route.closed = True
@@ -190,7 +206,7 @@ class Application:
             return text(405, f"{method} is not possible here", (b"allow", b"GET, HEAD, POST"))
         path = f"{path:.{_QUOTED}}"
         if self._names_endpoint(path):
-            served = ", ".join(str(other.endpoint) for other in self._routes.values()) or "nothing"
+            served = ", ".join(str(other.endpoint) for other in self._served()) or "nothing"
             return refused("unknown_endpoint", f"{path} is not served here; this worker serves {served}")
         return text(404, f"nothing is at {path}; endpoints are under {self._root}/namespace.…")
 
@@ -207,7 +223,7 @@ class Application:
 
     def _health(self) -> Response:
         endpoints = {
-            str(route.endpoint): "draining" if route.draining else "ready" for route in self._routes.values()
+            str(route.endpoint): "draining" if route.draining else "ready" for route in self._served()
         }
         state = {"status": "healthy", "endpoints": endpoints}
         return Response(200, json.dumps(state).encode() + b"\n", "application/json")

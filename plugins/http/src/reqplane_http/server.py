@@ -57,7 +57,8 @@ class HttpServer:
 
     def __init__(self, host: Host, settings: HttpSettings, port: int) -> None:
         self._host = host
-        self._app = Application(host, settings.root_path)
+        dynamos_root = settings.dynamos_root_path if host.dynamo else None
+        self._app = Application(host, settings.root_path, dynamos_root)
         self._wrapped = ASGIWrapper(self._app)
         self._config = hypercorn_config(host.log)
         self._context = WorkerContext(None)
@@ -160,6 +161,8 @@ class HttpEndpoint(Listener):
         member: dict[str, Any] = {"http_endpoint": self._server.origin + path, "h2c": True, "batch": 1}
         if self._served.response_address:
             member["tcp_endpoint"] = self._served.response_address
+        if self._route.dynamos_path:
+            return {"http_tcp": member, "http": self._server.origin + self._route.dynamos_path}
         return {"http_tcp": member}
 
     async def drain(self) -> None:

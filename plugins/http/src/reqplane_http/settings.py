@@ -13,6 +13,8 @@ from reqplane.settings import (
     settings_class,
 )
 
+_DYNAMOS_ROOT = "/v1/rpc"
+
 
 @settings_class
 class HttpSettings:
@@ -27,3 +29,8 @@ class HttpSettings:
     pool_idle_timeout: float = setting("DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS", default=90.0, parse=seconds)
     keep_alive_interval: float = setting("DYN_HTTP2_KEEP_ALIVE_INTERVAL_SECS", default=30.0, parse=seconds)
     keep_alive_timeout: float = setting("DYN_HTTP2_KEEP_ALIVE_TIMEOUT_SECS", default=10.0, parse=seconds)
+
+    @property
+    def dynamos_root_path(self) -> str:
+        """The same for the paths by which Dynamo knows endpoints; its default is another one."""
+        return _DYNAMOS_ROOT if self.root_path == HttpSettings().root_path else self.root_path

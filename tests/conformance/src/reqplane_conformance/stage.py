@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn
 import pytest
 from reqplane.host import RuntimeHost
 from reqplane.model import Limits, Load
+from reqplane.settings import Settings, load
 
 from reqplane_conformance.case import Case, SetAside
 from reqplane_conformance.running import run_case
@@ -25,7 +26,7 @@ class SuiteHost(RuntimeHost):
     """The runtime's own host, which keeps the load reports.  Made within a running loop."""
 
     def __init__(self, env: Mapping[str, str], limits: Limits) -> None:
-        super().__init__(env, limits)
+        super().__init__(env, limits, dynamo=load(Settings, env).dynamo)
         self.reports: list[tuple[int, Load]] = []
 
     def reported(self, incarnation: int, load: Load) -> None:

@@ -20,7 +20,7 @@ from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
 from reqplane.interfaces import Discovery, Host, Registration
 from reqplane.model import Change, Diagnosis, DiscoveryCapabilities, EndpointId
 from reqplane.settings import load
-from reqplane.wire.records import encode_record, guide_key, parse_record
+from reqplane.wire.records import encode_record, parse_record, record_key
 
 _OPEN = 3.0
 """Seconds that opening waits for etcd; then it goes on without."""
@@ -52,7 +52,7 @@ class EtcdRegistration(Registration):
         self._place, self.instance_id = place, place.number
 
     async def publish(self, record: Mapping[str, Any]) -> None:
-        key = guide_key(self._endpoint, self.instance_id)
+        key = record_key(self._endpoint, self.instance_id, dynamo=self._owner.dynamo)
         content = encode_record(record)
         parse_record(key, content)  # what readers would skip is refused here
         place = self._place
@@ -83,6 +83,7 @@ class EtcdDiscovery(Discovery):
         self._settings = settings
         self._log = host.log
         self.where = settings.where
+        self.dynamo = host.dynamo
         self.is_closed = False
         self._watches: set[Watch] = set()
         self._known = Known()
@@ -98,7 +99,8 @@ class EtcdDiscovery(Discovery):
             limit = FIRST_LIMIT if is_hurried else CALL_LIMIT
             return EtcdClient(address, settings, limit, is_curious=not self._listed.is_set())
 
-        self._sessions = Sessions(connect, settings.ttl, self, self.where, host.log)
+        registry = Registry(settings.ttl, host.incarnation if host.dynamo else None)
+        self._sessions = Sessions(connect, settings.ttl, self, self.where, host.log, registry)
 
     @classmethod
     async def open(cls, host: Host) -> Self:

@@ -24,7 +24,9 @@ from reqplane.discovery.etcd.seam import (
     Happening,
     Heard,
     LeaseGone,
+    LeaseThere,
     Listing,
+    Refused,
     Removal,
     Tell,
     Unreachable,
@@ -124,10 +126,15 @@ class EtcdClient:
 
     # ── leases ──
 
-    def grant(self, ttl: int) -> int:
-        with self._translated():
-            lease: int = self._client.lease(ttl).id
-            return lease
+    def grant(self, ttl: int, number: int) -> int:
+        try:
+            with self._translated():
+                lease: int = self._client.lease(ttl, number).id
+                return lease
+        except LeaseThere:
+            if self.keep(number):
+                return number
+            raise Refused("the former lease of this worker's number is about to go") from None
 
     def keep(self, lease: int) -> bool:
         try:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reqplane.discovery.etcd.seam import Compacted, Denied, EtcdError, LeaseGone, Refused, Unreachable
+from reqplane.discovery.etcd.seam import (
+    Compacted,
+    Denied,
+    EtcdError,
+    LeaseGone,
+    LeaseThere,
+    Refused,
+    Unreachable,
+)
 
 
 def explained(code: str, details: str, look: Callable[[], Denied | None]) -> EtcdError:
@@ -16,6 +24,8 @@ def explained(code: str, details: str, look: Callable[[], Denied | None]) -> Etc
         return look() or Unreachable(_shortened(details))
     if code == "NOT_FOUND" and "lease" in details:
         return LeaseGone(details)
+    if code == "FAILED_PRECONDITION" and "lease already exists" in details:
+        return LeaseThere(details)
     if code == "OUT_OF_RANGE" and "compacted" in details:
         return Compacted(details)
     if code == "PERMISSION_DENIED":

@@ -72,6 +72,10 @@ class LeaseGone(EtcdError):
     """There is no such lease."""
 
 
+class LeaseThere(EtcdError):
+    """There is such a lease already."""
+
+
 class Compacted(EtcdError):
     """The watch can't begin where it was to: etcd has forgotten what happened then."""
 
@@ -101,8 +105,11 @@ class Client(Protocol):
         """Delete the key in this life of it."""
         ...
 
-    def grant(self, ttl: int) -> int:
-        """A new lease."""
+    def grant(self, ttl: int, number: int) -> int:
+        """A new lease, of this number unless that is 0.
+
+        One that has the number already, and lives, does as well: an answer was lost, perhaps.
+        """
         ...
 
     def keep(self, lease: int) -> bool:

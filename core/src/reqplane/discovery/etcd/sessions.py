@@ -67,13 +67,19 @@ class Sessions:
     """The thread.  `state` says why there is no session, "" if there is one; read from anywhere."""
 
     def __init__(
-        self, connect: Connect, ttl: int, listener: Listener, where: str, log: logging.Logger
+        self,
+        connect: Connect,
+        ttl: int,
+        listener: Listener,
+        where: str,
+        log: logging.Logger,
+        registry: Registry | None = None,
     ) -> None:
         self._connect, self._ttl, self._listener, self._where, self._log = connect, ttl, listener, where, log
         self.state = "it was not asked yet"
         self.first: Future[None] = Future()
         """Done with the first session; fails if etcd does not let us in."""
-        self._registry = Registry(ttl)
+        self._registry = registry or Registry(ttl)
         self._picture = Picture(ttl, lambda text: log.warning("%s: %s", where, text))
         self._doubt = Doubt(ttl)
         self._listed = False
