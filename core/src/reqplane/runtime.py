@@ -123,13 +123,22 @@ class DistributedRuntime:
     # ── serving ──
 
     async def serve(
-        self, endpoint: EndpointId, handler: Callable[..., Any], bounds: Bounds | None = None
+        self,
+        endpoint: EndpointId,
+        handler: Callable[..., Any],
+        bounds: Bounds | None = None,
+        *,
+        cancels: bool = True,
     ) -> None:
-        """See `Endpoint.serve_endpoint`."""
+        """See `Endpoint.serve_endpoint`.
+
+        `cancels=False`: a handler whose answer nobody reads any more is not cancelled, it sees by its context
+        that it was killed.
+        """
         planes = Planes(
             list(self._transports.values()), self._discovery, self.settings.codec, self.settings.drain_timeout
         )
-        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds)
+        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds, cancels=cancels)
         await self._response.listen()  # a record tells the worker's own response address too
         self._take_signals()
         done = asyncio.get_running_loop().create_future()
@@ -251,7 +260,7 @@ async def connect(
     can't be registered or found.
     """
     variables = environment(env)
-    settings, plugins = _choose(variables)
+    settings, plugins = choose(variables)
     _log_to_stderr(settings.log_level)
     escape_log(log)
     warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
@@ -278,8 +287,8 @@ async def connect(
         yield runtime
 
 
-def _choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
-    """The settings and the plugins that they name; everything that is wrong with any of them at once."""
+def choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
+    """The settings and the plugins that they name; one error has all that is wrong with any of them."""
     (settings,), problems = collect([Settings], env)
     return settings, load_plugins(settings, env, problems=problems)
 
