@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
-_RECORDED = json.loads((Path(__file__).parent / "golden" / "frames.json").read_text())
+_FOLDER = Path(__file__).parent / "golden"
+_RECORDED = json.loads((_FOLDER / "frames.json").read_text())
 
 
 def golden(name: str) -> tuple[bytes, bytes, bytes]:
@@ -17,3 +19,8 @@ def golden(name: str) -> tuple[bytes, bytes, bytes]:
     prefix = struct.pack(">QQQ", len(header), len(body), 0)
     assert entry.get("prefix", prefix.hex()) == prefix.hex()
     return prefix + header + body, header, body
+
+
+def recorded_failures() -> list[dict[str, Any]]:
+    """For each exception that was raised in a Dynamo handler, the `error` member of its error item."""
+    return json.loads((_FOLDER / "failures.json").read_text())

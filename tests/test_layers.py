@@ -35,7 +35,7 @@ LAYERS = [
     {"client", "push_router", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
     {"runtime"},
     {"__init__"},
-    {"cli", "demo", "doctor", "bench", "front", "frontend", "__main__"},
+    {"cli", "demo", "doctor", "bench", "dynamo", "front", "frontend", "__main__"},
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 

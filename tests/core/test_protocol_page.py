@@ -46,7 +46,8 @@ def test_the_codes_of_refusals():
 def test_the_members_of_a_requests_head():
     offer = SharedOffer("0" * 32, 262144, max_frame=33554432)
     info = ConnectionInfo("127.0.0.1:9000", "6" * 8 + "-1111-4111-a111-" + "1" * 12, "id", offer)
-    head = json.loads(HeadTemplate("a.b.c", "msgpack", info).render(info, 1.0, {"x-request-id": "me"}))
+    header = HeadTemplate("a.b.c", "msgpack", info).render(info, 1.0, {"x-request-id": "me"}, {"tenant": "x"})
+    head = json.loads(header)
     assert set(head) == {name.strip("`") for name, _ in rows("member")}
     members = json.loads(head["connection_info"]["info"])
     assert all(f"`{name}`" in PAGE for name in members)

@@ -968,3 +968,38 @@ async def test_observers_see_each_call_and_handler_once(fleet) -> None:
             [("call", 0, "memory"), ("handler", "ns.comp.ep"), ("handled", 2, None), ("called", 2, None)],
         )
     )
+
+
+# ── metadata ──
+
+
+async def test_metadata_travels_and_is_handed_on_with_the_context(fleet) -> None:
+    async def outer(request, context):
+        if not request:
+            yield dict(context.metadata)
+            return
+        async for item in client.generate(None, context=context):
+            yield item
+
+    fleet.add(outer)
+    client = fleet.client()
+    context = Context("r", metadata={"tenant": "ä"})
+    assert [item async for item in client.generate(True, context=context)] == [{"tenant": "ä"}]
+
+
+async def test_metadata_that_is_too_long_for_a_head_is_not_sent(fleet) -> None:
+    fleet.add(count)
+    context = Context(metadata={"much": "x" * 70_000})
+    with pytest.raises(FrameTooLarge, match="metadata"):
+        await fleet.client().generate(1, context=context)
+    assert fleet.network.sent == []
+
+
+async def test_a_handler_that_is_not_to_be_cancelled_sees_that_it_was_killed(fleet) -> None:
+    handler = Endless()
+    fleet.add(handler, cancels=False)
+    async for _ in fleet.client().generate(None):
+        break
+    await eventually(lambda: handler.ended == ["stopped"])
+    assert handler.contexts[0].is_killed()
+    await eventually(lambda: not fleet.workers[0].running)

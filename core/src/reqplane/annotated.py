@@ -9,23 +9,23 @@ from typing import Any
 class AnnotatedItem:
     """What `annotated=True` yields.  Names are Dynamo's."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("members",)
 
     def __init__(self, members: Mapping[str, Any]) -> None:
-        self._members = members
+        self.members = members
 
     def data(self) -> Any:
         """The item's value; None if it has none."""
-        return self._members.get("data")
+        return self.members.get("data")
 
     def event(self) -> str | None:
-        return self._members.get("event")
+        return self.members.get("event")
 
     def comments(self) -> list[str]:
-        return list(self._members.get("comment") or ())
+        return list(self.members.get("comment") or ())
 
     def id(self) -> str | None:
-        return self._members.get("id")
+        return self.members.get("id")
 
     def __repr__(self) -> str:
-        return f"AnnotatedItem({dict(self._members)!r})"
+        return f"AnnotatedItem({dict(self.members)!r})"

@@ -1,19 +1,20 @@
 """One call's context: its id, its headers, its deadline, and whether it should stop.
 
 A handler gets one, and may pass it on (`client.generate(request, context=context)`): the call that it makes
-then carries the same id and headers, ends by the same deadline, and stops when this one does.
+then carries the same id, headers and metadata, ends by the same deadline, and stops when this one does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from reqplane.model import NEVER, Control, Headers
 from reqplane.wire.trace import CARRIED, INSTANCE, carried
 
 _NO_HEADERS: Headers = {}
+_NO_METADATA: Mapping[str, str] = {}
 
 
 class RequestIds:
@@ -56,18 +57,25 @@ class Context:
     """What belongs to one call, on either side.
 
     `headers` may be those of reqplane.wire.trace.CARRIED, in any case; ValueError for others, since they
-    would not arrive.
+    would not arrive.  `metadata` may have any names, its values are texts; it travels in the request's head.
     """
 
-    __slots__ = ("_followers", "_killed", "_stopped", "_waiters", "deadline", "headers", "id")
+    __slots__ = ("_followers", "_killed", "_stopped", "_waiters", "deadline", "headers", "id", "metadata")
 
     def __init__(
-        self, id: str | None = None, *, headers: Headers | None = None, deadline: float = NEVER
+        self,
+        id: str | None = None,
+        *,
+        headers: Headers | None = None,
+        deadline: float = NEVER,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.id = _ids.draw() if id is None else id
         """The request's id, the same in every process that the request reaches."""
         self.headers: Headers = _checked(headers) if headers else _NO_HEADERS
         """Trace and id headers (reqplane.wire.trace.CARRIED), names in lower case."""
+        self.metadata = _NO_METADATA if metadata is None else metadata
+        """What the application hands on beside the request, from one process to the next."""
         self.deadline = deadline
         """On the event loop's clock; `model.NEVER` if there is none."""
         self._stopped = False

@@ -71,9 +71,16 @@ class ServedEndpoint:
     """One endpoint of this process.  `accept` is what its listeners call, on whichever plane."""
 
     def __init__(
-        self, endpoint: EndpointId, handler: Handler, answering: Answering, work: EndpointWork
+        self,
+        endpoint: EndpointId,
+        handler: Handler,
+        answering: Answering,
+        work: EndpointWork,
+        *,
+        cancels: bool = True,
     ) -> None:
         self.endpoint = endpoint
+        self._cancels = cancels
         self.instance_ids: set[int] = set()
         """This worker's number, and those it had until lately."""
         self.draining = False
@@ -142,7 +149,7 @@ class ServedEndpoint:
         """One request from call-home to end; nothing is raised, whatever the handler does."""
         task = asyncio.current_task()
         assert task is not None
-        context = Context(head.request_id)
+        context = Context(head.request_id, metadata=head.metadata)
         context.headers = headers
 
         def told(control: Control) -> None:
@@ -150,7 +157,8 @@ class ServedEndpoint:
                 context.stop_generating()
             else:
                 context.kill()
-                task.cancel()
+                if self._cancels:
+                    task.cancel()
 
         try:
             home = await self._answering.response.call_home(head.connection, told)
@@ -217,7 +225,7 @@ class ServedEndpoint:
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
-        if _is_cancelled():  # and the handler has swallowed it: what it sent is not the whole answer
+        if _is_cancelled() or context.is_killed():  # perhaps the handler has swallowed it: nothing is whole
             home.abort()
         else:
             home.end(dialect.end(self._work.report()))

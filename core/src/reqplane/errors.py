@@ -391,13 +391,24 @@ class ResponseError(_CallError):
 
 
 class HandlerFailed(ResponseError):
-    """The handler raised.  `error_type` is the exception's name where the worker told it."""
+    """The handler raised.
+
+    `error_type` is the exception's name where the worker told it, `detail` all that it told: the members of
+    the error item (reqplane.wire.failure).  It is empty where the handler could not be started.
+    """
 
     def __init__(
-        self, problem: str, *, error_type: str | None = None, items_received: int = 0, **fields: Any
+        self,
+        problem: str,
+        *,
+        error_type: str | None = None,
+        items_received: int = 0,
+        detail: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(problem, **fields)
         self.error_type, self.items_received = error_type, items_received
+        self.detail: Mapping[str, Any] = detail or {}
 
     def summary(self) -> str:
         text = f"the handler failed: {self.problem}"

@@ -123,9 +123,18 @@ class DistributedRuntime:
     # ── serving ──
 
     async def serve(
-        self, endpoint: EndpointId, handler: Callable[..., Any], bounds: Bounds | None = None
+        self,
+        endpoint: EndpointId,
+        handler: Callable[..., Any],
+        bounds: Bounds | None = None,
+        *,
+        cancels: bool = True,
     ) -> None:
-        """See `Endpoint.serve_endpoint`."""
+        """See `Endpoint.serve_endpoint`.
+
+        `cancels=False`: a handler whose answer nobody reads any more is not cancelled, it sees by its context
+        that it was killed.
+        """
         if self._host.dynamo and endpoint in self._serving.values():
             raise ValueError(
                 f"this process already serves {endpoint}: with DYN_WIRE_PROFILE=dynamo it can only once, "
@@ -138,7 +147,7 @@ class DistributedRuntime:
             self.settings.drain_timeout,
             self._host.dynamo,
         )
-        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds)
+        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds, cancels=cancels)
         done = asyncio.get_running_loop().create_future()
         self._serving[done] = endpoint
         try:
@@ -260,7 +269,7 @@ async def connect(
     can't be registered or found.
     """
     variables = environment(env)
-    settings, plugins = _choose(variables)
+    settings, plugins = choose(variables)
     _log_to_stderr(settings.log_level)
     escape_log(log)
     warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
@@ -287,8 +296,8 @@ async def connect(
         yield runtime
 
 
-def _choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
-    """The settings and the plugins that they name; everything that is wrong with any of them at once."""
+def choose(env: Mapping[str, str]) -> tuple[Settings, Plugins]:
+    """The settings and the plugins that they name; one error has all that is wrong with any of them."""
     (settings,), problems = collect([Settings], env)
     return settings, load_plugins(settings, env, problems=problems)
 

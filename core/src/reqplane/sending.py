@@ -22,6 +22,7 @@ from reqplane.errors import (
     CannotConnect,
     DeadlineExceeded,
     DeliveryUnknown,
+    FrameTooLarge,
     NotDelivered,
     PayloadError,
     ReqplaneError,
@@ -34,6 +35,7 @@ from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
 from reqplane.model import NEVER, Request
 from reqplane.wire.frame import Frame
+from reqplane.wire.request import MAX_HEADER_BYTES
 from reqplane.wire.trace import INSTANCE
 
 if TYPE_CHECKING:
@@ -270,7 +272,11 @@ class Sending:
             self._encoded = codec, worker.dialect.encode(self._request)
         timeout = None if self._deadline == NEVER else self._deadline - self._loop.time()
         in_head = None if route.carries_headers else headers
-        header = self._client.template(codec, pending).render(pending.info, timeout, in_head)
+        metadata = self._context.metadata
+        header = self._client.template(codec, pending).render(pending.info, timeout, in_head, metadata)
+        if metadata and len(header) > MAX_HEADER_BYTES:
+            problem = "this is its head, with the context's metadata; send so much in the request itself"
+            raise FrameTooLarge(len(header), MAX_HEADER_BYTES, problem)
         return Frame(header, self._encoded[1]), headers
 
     async def _first_of(self, ack: asyncio.Future[None], pending: PendingStream) -> None:

@@ -47,6 +47,26 @@ def test_what_is_written_has_the_recorded_form_and_our_members_beside_it() -> No
     assert info["shared"] == {"v": 1, "process": OFFER.process, "window": 262144}
 
 
+def test_metadata_is_read_and_written_as_recorded() -> None:
+    _, header, _ = golden("request with metadata, Dynamo 1.6.1")
+    head = decode_head(header)
+    assert head.metadata == {"later": "1", "tenant": "x", "Ünï": "ö"}
+    assert json.loads(render(INFO, metadata=head.metadata))["metadata"] == head.metadata
+    assert "metadata" not in json.loads(render(INFO, metadata={}))
+
+
+@pytest.mark.parametrize("metadata", [{"a": 5}, {"a": None}, ["a"], "a", 1])
+def test_metadata_that_is_none_is_refused(metadata: object) -> None:
+    head = json.loads(render(INFO)) | {"metadata": metadata}
+    with pytest.raises(WireError, match="metadata"):
+        decode_head(json.dumps(head).encode())
+
+
+def test_no_metadata_and_null_are_the_same() -> None:
+    head = json.loads(render(INFO)) | {"metadata": None}
+    assert decode_head(json.dumps(head).encode()).metadata == {}
+
+
 @pytest.mark.parametrize("largest", [4096, 32 << 20])
 def test_the_offer_tells_the_largest_item(largest: int) -> None:
     offer = SharedOffer(OFFER.process, OFFER.window, max_frame=largest)

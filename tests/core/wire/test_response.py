@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import contextlib
 import itertools
 
 import pytest
-from golden_frames import golden
+from golden_frames import golden, recorded_failures
 from hypothesis import given
 from hypothesis import strategies as st
 from reqplane.codecs import JsonCodec, MsgpackCodec
@@ -14,7 +16,7 @@ from reqplane.errors import HandlerFailed, PayloadError, WireError
 from reqplane.model import Annotated, Broken, Control, End, Prologue
 from reqplane.wire import response
 from reqplane.wire.dialect import Dialect, EnvelopedDialect, Fields
-from reqplane.wire.failure import SHORT_TEXT, error_fields, error_from
+from reqplane.wire.failure import INVALID_ARGUMENT, SHORT_TEXT, error_fields, error_from
 
 ITEMS = ("prologue", "item, json", "error item, Dynamo 0.7.1", "end, json", "sentinel")
 
@@ -140,7 +142,44 @@ def test_a_value_error_is_written_as_recorded() -> None:
     ours = error_fields(ValueError("early bad"))
     assert ours["error"] == recorded.members["error"]
     assert ours["comment"] == ["ValueError: early bad"]
-    assert error_fields(KeyError("x"))["error"]["class"] == "Internal"
+
+
+TEXT = "text of it"
+RECORDED = {row["exception"]: row["error"] for row in recorded_failures()}
+BUILTIN = [name for name in RECORDED if hasattr(builtins, name)]
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_builtin_exceptions_are_written_as_recorded(name: str) -> None:
+    cls = getattr(builtins, name)
+    error = (
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte") if "Decode" in name else cls(TEXT)
+    )
+    assert error_fields(error)["error"] == RECORDED[name]
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_written_as_recorded() -> None:
+    assert error_fields(asyncio.CancelledError("x"))["error"] == RECORDED["CancelledError"]
+
+
+def test_a_class_within_another_is_written_with_both_names() -> None:
+    class Odd(ValueError):
+        pass
+
+    fields = error_fields(Odd("x"))
+    assert fields["error"]["message"].endswith("<locals>.Odd: x")
+    assert fields["error"]["class"] == "InvalidRequest"
+    error = error_from(fields, 0)
+    assert isinstance(error, HandlerFailed)
+    assert error.error_type == "Odd"
+
+
+class Told(Exception):
+    failure_kind = INVALID_ARGUMENT
+
+
+def test_an_exception_may_say_itself_what_it_is() -> None:
+    assert error_fields(Told(TEXT))["error"] == RECORDED["InvalidArgument"]
 
 
 @pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
@@ -161,7 +200,7 @@ def test_an_item_that_could_not_be_encoded_keeps_its_index() -> None:
 @pytest.mark.parametrize("text", ["ä", "\x00", "\ud800", "\U0001f600", "\\"])
 @pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
 def test_in_few_words_a_failure_fits_into_the_smallest_frame_limit(codec, text: str) -> None:
-    for error in (ValueError(text * 2000), PayloadError(text * 2000, index=1)):
+    for error in (ValueError(text * 2000), PayloadError(text * 2000, index=1), Told(text * 2000)):
         assert len(Dialect(codec.name, codec).failure(error, uncarried=True, most=SHORT_TEXT)) < 4096
 
 

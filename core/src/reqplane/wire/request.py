@@ -5,6 +5,7 @@
      "endpoint": "ns.component.name",                     ours: checked by accept where present
      "timeout_ms": 1500,                                  ours: what remains of the deadline
      "headers": {"traceparent": "…"},                     ours: only where the plane carries no headers
+     "metadata": {"tenant": "x"},                         the application's, texts only; absent if empty
      "connection_info": {"transport": "tcp_server", "info": "<JSON in a string>"}}
 
     info: {"address": "host:port", "subject": "<uuid>", "context": "<request id>",
@@ -45,6 +46,7 @@ class RequestHead:
     endpoint: str | None = None
     timeout: float | None = None
     headers: Headers = field(default_factory=dict[str, str])
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     request_stream: ConnectionInfo | None = None
 
 
@@ -75,7 +77,11 @@ class HeadTemplate:
         return info.shared is self._offer and info.address == self.address
 
     def render(
-        self, info: ConnectionInfo, timeout: float | None = None, headers: Headers | None = None
+        self,
+        info: ConnectionInfo,
+        timeout: float | None = None,
+        headers: Headers | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> bytes:
         """The header of one request."""
         once, twice = _escaped(info.context)
@@ -85,6 +91,8 @@ class HeadTemplate:
             tail = f',"timeout_ms":{int(min(max(timeout * 1000, 1), _MAX_TIMEOUT_MS))}'
         if headers:
             tail += f',"headers":{_dump(dict(headers))}'
+        if metadata:
+            tail += f',"metadata":{_dump(dict(metadata))}'
         text = f"{self._first}{once}{self._second}{info.subject}{between}{twice}{last}{tail}}}"
         return text.encode()
 
@@ -143,6 +151,7 @@ def decode_head(header: bytes) -> RequestHead:
         endpoint=None if endpoint is None else _text(members, "endpoint"),
         timeout=None if timeout_ms is None else timeout_ms / 1000,
         headers=carried(cast("Mapping[str, Any]", headers)),
+        metadata=_metadata(members.get("metadata")),
         request_stream=None if stream is None else _connection(stream, "request_stream_connection_info"),
     )
 
@@ -158,6 +167,15 @@ def _connection(value: Any, name: str) -> ConnectionInfo:
         shared=_offer(info.get("shared")),
         stream_type=_text(info, "stream_type", "response"),
     )
+
+
+def _metadata(value: Any) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    texts = isinstance(value, dict) and all(isinstance(text, str) for text in cast("Any", value).values())
+    if not texts:
+        raise WireError(f"metadata is {value!r:.60}, wanted an object whose values are strings")
+    return cast("dict[str, str]", value)
 
 
 def _offer(value: Any) -> SharedOffer | None:
