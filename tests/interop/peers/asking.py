@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from typing import Any
 
 from lines import Lines
 
-_TELL = 0.2
-"""Seconds between two reports of a load."""
+_LOOK = 0.05
+"""Seconds between two looks at a load."""
+_REST = 0.1
+"""Seconds that a lane rests after a failure."""
 _MOST_ERRORS = 20
 
 
@@ -34,13 +35,18 @@ Known = Callable[[str], Awaitable[list[int]]]
 """The instances of an endpoint that the client knows."""
 
 
+Unsent = Callable[[Exception], bool]
+"""Whether an exception says that the request got to nobody, and may be sent again."""
+
+
 class Asking:
     """Obeys commands, each in a task of its own."""
 
-    def __init__(self, lines: Lines, open_call: Open, known: Known) -> None:
+    def __init__(self, lines: Lines, open_call: Open, known: Known, unsent: Unsent) -> None:
         self._lines = lines
         self._open = open_call
         self._known = known
+        self._unsent = unsent
         self._calls: dict[str, Call] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -97,20 +103,16 @@ class Asking:
     async def _load(self, path: str, width: int, request: Any, seconds: float | None = None) -> None:
         """Keep `width` calls under way, for so long or until it is enough; then tell what became of all."""
         self._over.clear()
-        until = time.monotonic() + seconds if seconds is not None else float("inf")
-        load = _Load(path, request, self._open, lambda: self._over.is_set() or time.monotonic() > until)
+        load = _Load(path, {"quiet": True, **request}, self._open, self._unsent, self._over)
         lanes = [asyncio.create_task(load.lane(number)) for number in range(width)]
-        while not all(lane.done() for lane in lanes):
-            await asyncio.wait(lanes, timeout=_TELL)
-            self._lines.say("loading", under_way=load.under_way, whole=load.whole)
-        self._lines.say(
-            "loaded",
-            calls=load.calls,
-            whole=load.whole,
-            workers=dict(load.workers),
-            failed=load.failed,
-            errors=load.errors,
-        )
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self._over.set)
+        while len((await asyncio.wait(lanes, timeout=_LOOK))[1]):
+            load.look(width)
+            if load.at_width and not load.told:
+                load.told = True
+                self._lines.say("loading", under_way=load.under_way)
+        self._lines.say("loaded", **load.summary())
 
     async def _enough(self) -> None:
         """End the load: what is under way goes on to its end, nothing new begins."""
@@ -120,41 +122,81 @@ class Asking:
 class _Load:
     """Calls one after the other in several lanes, each answer checked."""
 
-    def __init__(self, path: str, request: Any, open_call: Open, over: Callable[[], bool]) -> None:
+    def __init__(self, path: str, request: Any, open_call: Open, unsent: Unsent, over: asyncio.Event) -> None:
         self._path = path
         self._request = request
         self._open = open_call
+        self._unsent = unsent
         self._over = over
-        self.calls = self.whole = self.failed = self.under_way = 0
-        self.workers: Counter[str] = Counter()
-        self.errors: list[dict[str, Any]] = []
+        self._calls = self._whole = self._failed = self._again = 0
+        self._least: int | None = None
+        self._workers: Counter[str] = Counter()
+        self._errors: list[dict[str, Any]] = []
+        self.under_way = 0
+        self.told = False
+
+    @property
+    def at_width(self) -> bool:
+        """Whether as many were under way at once as should be."""
+        return self._least is not None
+
+    def look(self, width: int) -> None:
+        """Note how many are under way, from the moment when all are until no more begin."""
+        if self._least is None and self.under_way == width:
+            self._least = width
+        if self._least is not None and not self._over.is_set():
+            self._least = min(self._least, self.under_way)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "calls": self._calls,
+            "whole": self._whole,
+            "failed": self._failed,
+            "again": self._again,
+            "errors": self._errors,
+            "workers": dict(self._workers),
+            "least": self._least,
+        }
 
     async def lane(self, number: int) -> None:
         turn = 0
-        while not self._over():
+        while not self._over.is_set():
             await self._one(f"load-{os.getpid()}-{number}-{turn}")
             turn += 1
 
     async def _one(self, call: str) -> None:
-        self.calls += 1
+        self._calls += 1
         self.under_way += 1
-        items: list[Any] = []
         try:
-            opened = await self._open(self._path, {"call": call, **self._request})
-            async for item in opened.items:
-                items.append(item)
-            wanted = [(i, call) for i in range(self._request["n"])]
-            if [(item["i"], item["call"]) for item in items] != wanted:
-                raise AssertionError(f"looked whole, but had {len(items)} of {len(wanted)} items")
+            worker = await self._answer(call)
         except Exception as error:
-            self.failed += 1
-            if len(self.errors) < _MOST_ERRORS:
-                self.errors.append({"call": call, "items": len(items), **_told(error)})
+            self._failed += 1
+            if len(self._errors) < _MOST_ERRORS:
+                self._errors.append({"call": call, **_told(error)})
+            await asyncio.sleep(_REST)  # a lane whose calls fail at once must not spin
         else:
-            self.whole += 1
-            self.workers[items[-1]["worker"]] += 1
+            self._whole += 1
+            self._workers[worker] += 1
         finally:
             self.under_way -= 1
+
+    async def _answer(self, call: str) -> str:
+        """The worker that gave the whole answer; sent again where the client says that nobody had it."""
+        while True:
+            items: list[Any] = []
+            try:
+                opened = await self._open(self._path, {"call": call, **self._request})
+                async for item in opened.items:
+                    items.append(item)
+            except Exception as error:
+                if items or not self._unsent(error):
+                    raise
+                self._again += 1
+                continue
+            wanted = [(i, call) for i in range(self._request["n"])]
+            if [(item["i"], item["call"]) for item in items] != wanted:
+                raise AssertionError(f"it looked whole, but had {len(items)} of {len(wanted)} items")
+            return items[-1]["worker"]
 
 
 def _told(error: BaseException) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Clients:
 async def main() -> None:
     lines, clients = Lines(), Clients()
     lines.say("hello", **theirs.hello())
-    await Asking(lines, clients.open, clients.known).obey()
+    await Asking(lines, clients.open, clients.known, theirs.unsent).obey()
 
 
 asyncio.run(main())

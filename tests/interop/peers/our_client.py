@@ -38,7 +38,7 @@ async def main() -> None:
     async with reqplane.connect(signals=False) as runtime:
         clients = Clients(runtime)
         lines.say("hello", **ours.hello())
-        await Asking(lines, clients.open, clients.known).obey()
+        await Asking(lines, clients.open, clients.known, unsent=lambda error: False).obey()
 
 
 asyncio.run(main())

@@ -14,7 +14,7 @@ from typing import Any
 
 VERSION = importlib.metadata.version("ai-dynamo-runtime")
 SERVING_RETURNS_EARLY = VERSION.startswith("0.7.")
-"""`serve_endpoint` returns at `shutdown()`, while requests still run; a program has to wait for them itself."""
+"""`serve_endpoint` returns while requests still run: a program has to wait for them itself."""
 _api: Any = importlib.import_module("dynamo.runtime")
 Context: Any = _api.Context
 
@@ -56,3 +56,13 @@ def describe(context: Any) -> dict[str, Any]:
     """A context's id and what it shows of a trace."""
     shown = ("trace_id", "span_id", "parent_span_id")
     return {"id": context.id(), "trace": {name: getattr(context, name) for name in shown}}
+
+
+def unsent(error: Exception) -> bool:
+    """Whether it is Dynamo's way to say that a worker left before it had the request.
+
+    Its client gives up whatever has no response stream yet when the worker goes from discovery, and its
+    programs are meant to send that again.
+    """
+    gone = "Worker disconnected before response stream", "Worker removed before request could be sent"
+    return any(text in str(error) for text in gone)
