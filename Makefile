@@ -3,7 +3,7 @@
 VENV := .venv
 MADE := $(VENV)/.made
 PY := $(VENV)/bin/python
-DISTRIBUTIONS := core plugins/tcp_stream plugins/http plugins/nats tests/conformance
+DISTRIBUTIONS := core plugins/tcp_stream plugins/http plugins/nats plugins/tcp tests/conformance
 PROJECTS := $(wildcard pyproject.toml */pyproject.toml */*/pyproject.toml)
 
 .PHONY: help venv demo test test-all lint types wheels bench clean

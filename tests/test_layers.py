@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "src" / "reqplane"
-PLUGINS = [ROOT / "plugins" / name / "src" for name in ("http", "nats", "tcp_stream")]
+PLUGINS = [ROOT / "plugins" / name / "src" for name in ("http", "nats", "tcp", "tcp_stream")]
 
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = [

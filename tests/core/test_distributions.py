@@ -18,6 +18,7 @@ PACKAGES = {
     "core": "reqplane",
     "plugins/http": "reqplane_http",
     "plugins/nats": "reqplane_nats",
+    "plugins/tcp": "reqplane_tcp",
     "plugins/tcp_stream": "reqplane_tcp_stream",
     "tests/conformance": "reqplane_conformance",
 }

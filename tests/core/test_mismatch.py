@@ -8,7 +8,7 @@ import pytest
 from reqplane import NoInstances
 from reqplane.plugins import installed, installs
 
-INSTALLS = {"nats": "`pip install reqplane-nats`", "tcp": "`pip install reqplane-tcp`, once that is released"}
+INSTALLS = {"nats": "`pip install reqplane-nats`", "tcp": "`pip install reqplane-tcp`"}
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ INSTALLS = {"nats": "`pip install reqplane-nats`", "tcp": "`pip install reqplane
         ({"on nats": 3}, INSTALLS, "`pip install reqplane-nats`, then set DYN_REQUEST_PLANE=nats here"),
         ({"on nats": 1, "on velo": 2}, {}, "set DYN_REQUEST_PLANE=velo,nats here"),
         ({"on tcp,nats": 1}, {"tcp": INSTALLS["tcp"]}, "; set DYN_REQUEST_PLANE=nats here"),
-        ({"on tcp,nats": 1}, INSTALLS, "`, once that is released, then set DYN_REQUEST_PLANE=tcp here"),
+        ({"on tcp,nats": 1}, INSTALLS, "`pip install reqplane-tcp`, then set DYN_REQUEST_PLANE=tcp here"),
         ({"on nats": 1, "on http with the codec 'x', which is not installed here": 4}, {}, "=nats here"),
     ],
 )

@@ -17,6 +17,7 @@ FOLDERS = {
     "reqplane_tcp_stream": "plugins/tcp_stream",
     "reqplane_http": "plugins/http",
     "reqplane_nats": "plugins/nats",
+    "reqplane_tcp": "plugins/tcp",
     "reqplane_conformance": "tests/conformance",
 }
 """Where each package's distribution is."""

@@ -17,6 +17,7 @@ from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
 from reqplane_nats.settings import NatsSettings
+from reqplane_tcp.settings import TcpSettings
 from reqplane_tcp_stream.settings import TcpStreamSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +36,7 @@ SETTINGS = (
     StaticSettings,
     HttpSettings,
     NatsSettings,
+    TcpSettings,
     TcpStreamSettings,
 )
 ERRORS = {
@@ -111,6 +113,7 @@ def test_the_tables_have_its_unit(variable: str):
     [
         ("plugins/http", HttpSettings),
         ("plugins/nats", NatsSettings),
+        ("plugins/tcp", TcpSettings),
         ("plugins/tcp_stream", TcpStreamSettings),
     ],
 )

@@ -16,6 +16,7 @@ ENTRY_POINTS = {
     "reqplane_tcp_stream": {"reqplane.transports": {"tcp_stream": "reqplane_tcp_stream.plugin"}},
     "reqplane_http": {"reqplane.transports": {"http": "reqplane_http.plugin"}},
     "reqplane_nats": {"reqplane.transports": {"nats": "reqplane_nats.plugin"}},
+    "reqplane_tcp": {"reqplane.transports": {"tcp": "reqplane_tcp.plugin"}},
     "reqplane_conformance": {
         "pytest11": {"reqplane_conformance": "reqplane_conformance.plugin"},
         "reqplane.transports": {"memory": "reqplane_conformance.memory"},

@@ -1,4 +1,4 @@
-"""Listening sockets, and how addresses are written: the same for every plane.
+"""Sockets, and how addresses are written: the same for every plane.
 
 Where an address can't be used, the error names the variable to change and, as far as the system tells,
 the process that is in the way.
@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
+import resource
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +71,26 @@ def told_address(told: str, port: int) -> tuple[str, int]:
     """Host and port of what others are told: a host that goes with `port`, or one with a port of its own."""
     own_port = told.startswith("[") or told.count(":") == 1
     return split_address(told) if own_port else (told, port)
+
+
+# ── connecting ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def reason(error: OSError) -> str:
+    """Why a connection could not be made: "Connection refused", where asyncio says "Connect call failed"."""
+    if isinstance(error, socket.gaierror):
+        return describe(error)
+    if error.errno:
+        return os.strerror(error.errno)
+    # A name with several addresses: asyncio puts what each of them met into one text.
+    numbers = dict.fromkeys(re.findall(r"\[Errno (\d+)\]", str(error)))
+    return " / ".join(os.strerror(int(number)) for number in numbers) or describe(error)
+
+
+def most_connections(most: int, share: float) -> int:
+    """`most`, or this share of the descriptors that the process may have, whichever is less."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, int(soft * share))
 
 
 # ── listening ───────────────────────────────────────────────────────────────────────────────────────

@@ -47,6 +47,7 @@ _DISTRIBUTIONS = (
 _SOURCES = {
     (REQUEST_PLANE, "http"): "reqplane-http",
     (REQUEST_PLANE, "nats"): "reqplane-nats",
+    (REQUEST_PLANE, "tcp"): "reqplane-tcp",
     (RESPONSE, RESPONSE_PLANE): "reqplane-tcp-stream",
     (DISCOVERY, "etcd"): f"{PROJECT}[etcd]",
 }

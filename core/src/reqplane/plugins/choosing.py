@@ -28,7 +28,7 @@ from reqplane.settings import Problem, Settings, collect
 _PUBLISHED = {
     (REQUEST_PLANE, "http"): "`pip install reqplane-http`",
     (REQUEST_PLANE, "nats"): "`pip install reqplane-nats`",
-    (REQUEST_PLANE, "tcp"): "`pip install reqplane-tcp`, once that is released",
+    (REQUEST_PLANE, "tcp"): "`pip install reqplane-tcp`",
     (RESPONSE, RESPONSE_PLANE): "`pip install reqplane-tcp-stream`",
     (DISCOVERY, "etcd"): '`pip install "reqplane[etcd]"`',
 }

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from reqplane.interfaces import Host
-from reqplane.sockets import host_and_port
+from reqplane.sockets import host_and_port, reason
 
 from reqplane_http.connection import STREAMS_BEFORE_SETTINGS, Connection
 from reqplane_http.exchange import Exchange
-from reqplane_http.reason import reason
 from reqplane_http.settings import HttpSettings
 from reqplane_http.watch import Watch
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 from collections.abc import Coroutine
 from typing import Any
@@ -21,7 +20,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from reqplane.interfaces import Accept, Host, Listener
 from reqplane.model import Served
-from reqplane.sockets import host_and_port, listening_socket, told_address
+from reqplane.sockets import host_and_port, listening_socket, most_connections, told_address
 
 from reqplane_http.app import Application, Route, path_of
 from reqplane_http.head import MOST_HEAD_BYTES
@@ -30,6 +29,8 @@ from reqplane_http.settings import HttpSettings
 
 _BACKLOG = 4096
 _MOST_CONNECTIONS = 10_000
+_SHARE = 0.75
+"""Of the descriptors that this process may have; the others are for calling home."""
 _CLOSE_LIMIT = 2.0  # seconds for each step of the close
 
 
@@ -62,7 +63,7 @@ class HttpServer:
         self._wrapped = ASGIWrapper(self._app)
         self._config = hypercorn_config(host.log)
         self._context = WorkerContext(None)
-        self._connections = Connections(_most_connections())
+        self._connections = Connections(most_connections(_MOST_CONNECTIONS, _SHARE))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: asyncio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -171,12 +172,6 @@ class HttpEndpoint(Listener):
 
     async def close(self) -> None:
         await self._server.leave(self._route)
-
-
-def _most_connections() -> int:
-    """Three quarters of the descriptors that this process may have; the others are for calling home."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft * 3 // 4)
 
 
 async def _within_limit(work: Coroutine[Any, Any, None]) -> None:

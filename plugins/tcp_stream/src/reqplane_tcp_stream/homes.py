@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from reqplane.errors import CannotConnect, describe
 from reqplane.interfaces import HomeStream, Host
 from reqplane.model import ConnectionInfo, Control, Load
+from reqplane.sockets import most_connections
 from reqplane.wire import shared
 
 from reqplane_tcp_stream.connection import close_all
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _MOST_CONNECTIONS = 1000
 """Shared connections.  Anybody may send a request that makes one more, and hold it open."""
+_SHARE = 0.125
+"""Of the descriptors that this process may have; most of the others are for requests."""
 
 
 class HomeConnections:
@@ -30,7 +32,7 @@ class HomeConnections:
     def __init__(self, host: Host, dialler: Dialler) -> None:
         self._host = host
         self._dialler = dialler
-        self._most = _most_connections()
+        self._most = most_connections(_MOST_CONNECTIONS, _SHARE)
         self._current: dict[Key, WorkerConnection] = {}  # where new streams go
         self._all: set[WorkerConnection] = set()  # those that take no new streams too
         self._singles: set[SingleHomeStream] = set()
@@ -153,12 +155,6 @@ async def _outcome(task: asyncio.Task[T], key: Key) -> T:
     if error is not None:
         raise _cannot(key[0], describe(error)) from error
     return task.result()
-
-
-def _most_connections() -> int:
-    """An eighth of the descriptors that this process may have; most of the others are for requests."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft // 8)
 
 
 def _cannot(address: str, problem: str) -> CannotConnect:

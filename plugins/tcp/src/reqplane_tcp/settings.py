@@ -1,0 +1,17 @@
+"""The variables of the tcp plane.  The names are Dynamo's, but for the address that others are told."""
+
+from __future__ import annotations
+
+from reqplane.settings import host, port, reachable_address, seconds, setting, settings_class
+
+
+@settings_class
+class TcpSettings:
+    """What the tcp plane reads."""
+
+    host: str = setting("DYN_TCP_RPC_HOST", default="0.0.0.0", parse=host)
+    port: int = setting("DYN_TCP_RPC_PORT", default=0, parse=port)
+    advertise_host: str = setting("DYN_TCP_RPC_ADVERTISE_HOST", default="", parse=reachable_address)
+    request_timeout: float = setting("DYN_TCP_REQUEST_TIMEOUT", default=5.0, parse=seconds)
+    connect_timeout: float = setting("DYN_TCP_CONNECT_TIMEOUT", default=5.0, parse=seconds)
+    idle_ttl: float = setting("DYN_TCP_HOST_IDLE_TTL_SECS", default=300.0, parse=seconds)
