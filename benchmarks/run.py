@@ -1,6 +1,6 @@
 """Reqplane beside NVIDIA Dynamo and a raw asyncio baseline, in one interleaved run, as Markdown.
 
-    python benchmarks/run.py [--dynamo PYTHON] [--nats] [--no-speed] [--samples 5] [--workloads all]
+    python benchmarks/run.py [--dynamo PYTHON] [--tcp] [--nats] [--no-speed] [--samples 5] [--workloads all]
                              [--write FILE]
 
 Each sample starts a worker process and a frontend process on loopback, one peer after the other.  Figures
@@ -9,7 +9,7 @@ are medians over the samples, with the range.  Compare ratios, not figures: mach
 Dynamo's wheel wants an environment of its own:
 
     python3.11 -m venv /tmp/dynamo && /tmp/dynamo/bin/pip install ai-dynamo-runtime==1.6.1 psutil uvloop
-    make bench BENCH="--dynamo /tmp/dynamo/bin/python --nats --no-speed --write benchmarks/results.md"
+    make bench BENCH="--dynamo /tmp/dynamo/bin/python --tcp --nats --no-speed --write benchmarks/results.md"
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ class Peer:
         return [self.python, str(HERE / "process.py"), self.module]
 
 
-def _peers(dynamo: str | None, nats: bool, no_speed: bool) -> list[Peer]:
+def _peers(dynamo: str | None, planes: list[str], no_speed: bool) -> list[Peer]:
     peers = [Peer("reqplane", "reqplane", sys.executable), Peer("raw", "raw", sys.executable)]
-    if nats:
-        peers.append(Peer("nats", "reqplane", sys.executable, plane="nats"))
+    peers += [Peer(plane, "reqplane", sys.executable, plane=plane) for plane in planes]
     if dynamo:
         peers.append(Peer("dynamo", "dynamo", dynamo))
     if no_speed:
@@ -165,6 +164,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--workloads", default="W1,W2,W3y", help=f"of {','.join(WORKLOADS)}, or all")
     parser.add_argument("--dynamo", metavar="PYTHON", default=os.environ.get("BENCH_DYNAMO"))
+    parser.add_argument("--tcp", action="store_true", help="measure the tcp plane too")
     parser.add_argument(
         "--nats", action="store_true", help="measure the nats plane too, on a server of its own"
     )
@@ -176,7 +176,8 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     options = _options()
     workloads = list(WORKLOADS) if options.workloads == "all" else options.workloads.split(",")
-    peers = _peers(options.dynamo, options.nats, options.no_speed)
+    planes = [plane for plane in ("tcp", "nats") if getattr(options, plane)]
+    peers = _peers(options.dynamo, planes, options.no_speed)
     results: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     abouts: dict[str, str] = {}
     load: list[float] = []

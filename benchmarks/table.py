@@ -16,11 +16,13 @@ def report(results: Results, peers: Sequence[str], workloads: Sequence[str], fac
     """The whole text: facts of the run, the tables, what the workloads are."""
     rows = [figure for figure in FIGURES if figure.workload in workloads]
     lines = ["# Benchmark results", "", *(f"- {fact}" for fact in facts), ""]
+    planes = [("reqplane", "http"), *((plane, plane) for plane in ("tcp", "nats") if plane in peers)]
     if "dynamo" in peers:
-        lines += _beside_dynamo(results, rows, "reqplane", "http")
-        lines += _beside_dynamo(results, rows, "nats", "nats") if "nats" in peers else []
-    elif "nats" in peers:
-        lines += _beside(results, rows, "nats", "The http plane beside the nats plane")
+        for peer, plane in planes:
+            lines += _beside_dynamo(results, rows, peer, plane)
+    else:
+        for peer, plane in planes[1:]:
+            lines += _beside(results, rows, peer, f"The http plane beside the {plane} plane")
     lines += _beside(results, rows, "raw", "Beside raw asyncio, which has none of the features")
     if "no-speed" in peers:
         lines += _without_speed(results, rows)
