@@ -44,7 +44,7 @@ async def opened(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     async def opener(backend: str = "file", **env: str) -> Discovery:
         if backend == "etcd" and "ETCD_ENDPOINTS" not in env:
             env["ETCD_ENDPOINTS"] = request.getfixturevalue("quiet_etcd").url
-        host = FakeHost({"DYN_FILE_KV": str(folder), **env})
+        host = FakeHost({"DYN_FILE_KV": str(folder), **env}, env.get("DYN_WIRE_PROFILE") == "dynamo")
         discovery = await BACKENDS[backend].open(host)
         everything.append(discovery)
         return discovery

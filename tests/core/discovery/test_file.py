@@ -21,7 +21,7 @@ from core.discovery.world import GENEROUS, FakeHost, Opener, Watcher, eventually
 from reqplane.discovery.file import FileDiscovery
 from reqplane.discovery.scan import Scan
 from reqplane.discovery.scan import _read as read_record
-from reqplane.discovery.slots import Folder, Slot, reserve
+from reqplane.discovery.slots import DYNAMO_TTL, Folder, Slot, reserve
 from reqplane.errors import DiscoveryUnavailable, LeaseLost, SettingsError
 from reqplane.model import EndpointId
 from reqplane.wire.records import encode_record, instance_name
@@ -283,8 +283,9 @@ async def test_a_cancelled_reservation_is_given_back(opened: Opener) -> None:
     assert (await discovery.reserve(GENERATE, 1)).instance_id == 0
 
 
-async def test_a_record_is_touched_every_third_of_the_ttl(
-    opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("ttl", "wait"), [("6", 2.0), ("30", DYNAMO_TTL / 3)])
+async def test_a_record_is_touched_every_third_of_the_ttl_and_often_enough_for_dynamo(
+    opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch, ttl: str, wait: float
 ) -> None:
     """Read from how long the heartbeat's thread wants to wait; it waits less here."""
     waits: set[tuple[str, float | None]] = set()
@@ -296,14 +297,14 @@ async def test_a_record_is_touched_every_third_of_the_ttl(
 
     hurried = SimpleNamespace(Event=Hurried, Thread=threading.Thread)
     monkeypatch.setattr("reqplane.discovery.ticker.threading", hurried)
-    discovery = await opened(DYN_FILE_TTL="30")
+    discovery = await opened(DYN_FILE_TTL=ttl)
     registration = await discovery.reserve(GENERATE, 11)
     await registration.publish(record(GENERATE, 0, 11))
     there = folder / "v1" / "instances" / NAME
     for _ in range(3):
         aged(there, 20)
         await eventually(lambda: time.time() - there.stat().st_mtime < 10)
-    assert waits == {("reqplane-file-beat", 10.0)}
+    assert waits == {("reqplane-file-beat", wait)}
 
 
 # ── losing a place ──────────────────────────────────────────────────────────────────────────────────
@@ -518,8 +519,8 @@ def test_who_lost_its_lock_stays_dead(place: Folder) -> None:
 
 def test_a_stamp_in_the_future_wears_off(place: Folder) -> None:
     scan = Scan(place, 0.3, LOG)
-    there = Path(place.records) / DYNAMO_FILE
-    there.write_text(DYNAMO_RECORD)
+    there = Path(place.records) / NAME
+    there.write_bytes(encode_record(record(GENERATE, 0, 11)))
     aged(there, -86400)
     assert len(scan.look()) == 1
     time.sleep(0.5)
@@ -532,7 +533,11 @@ async def test_dynamos_file_is_read(opened: Opener, watching: Watcher, records: 
     (instance,) = seen.now.values()
     assert instance.instance_id == instance.incarnation == 0x43B7BCEDD4BE931F
     assert instance.planes == ("tcp",)
-    await seen.until(lambda seen: not seen.now)  # nobody touches it
+    aged(records / DYNAMO_FILE, 4)
+    await asyncio.sleep(0.5)
+    assert seen.now  # Dynamo touches it every 3.3 s, whatever our TTL is
+    aged(records / DYNAMO_FILE, DYNAMO_TTL - 0.5)
+    await seen.until(lambda seen: not seen.now)
 
 
 async def test_dynamos_dead_are_not_on_the_first_list(

@@ -25,7 +25,7 @@ GENERATE = EndpointId("default", "backend", "generate")
 
 
 async def main(steps: list[str]) -> None:
-    host = FakeHost(os.environ)
+    host = FakeHost(os.environ, "dynamo" in steps)
     backend = EtcdDiscovery if "ETCD_ENDPOINTS" in os.environ else FileDiscovery
     discovery = await backend.open(host)
     if "wait" in steps:

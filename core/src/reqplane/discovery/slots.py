@@ -114,7 +114,7 @@ class Folder:
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(content)
-            os.replace(draft, os.path.join(self.records, name))
+            _put_in_place(draft, os.path.join(self.records, name))
         except BaseException:
             os.close(fd)
             with suppress(OSError):
@@ -293,6 +293,20 @@ def _cleared(folder: Folder, name: str) -> bool:
             raise
         return False
     return True
+
+
+def _put_in_place(draft: str, path: str) -> None:
+    """Give a whole file its name in one step.
+
+    By a link, where nothing has the name yet: Dynamo 0.9 hears of files that are created, and not of those
+    that are renamed.
+    """
+    try:
+        os.link(draft, path)
+    except OSError:  # it is there, or the file system has no links
+        os.replace(draft, path)
+    else:
+        os.unlink(draft)
 
 
 def _lock_unless_held(fd: int) -> bool:
