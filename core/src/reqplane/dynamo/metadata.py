@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-_NOTHING: Any = object()
-
 
 def checked_text(argument: str, value: object) -> str:
     """TypeError in Dynamo's words if it is no text."""
@@ -56,11 +54,11 @@ class ContextMetadata:
     def get(self, key: str, default: str | None = None) -> str | None:
         return self._texts.get(checked_text("key", key), default)
 
-    def pop(self, key: str, default: Any = _NOTHING) -> str | None:
-        """KeyError if it is not there and `default` is left out or None."""
-        if key not in self and default is not None and default is not _NOTHING:
+    def pop(self, key: str, default: str | None = None) -> str | None:
+        """KeyError if it is not there and there is no default."""
+        if default is not None and key not in self:
             return checked_text("default", default)
-        return self._texts.pop(key)
+        return self._texts.pop(checked_text("key", key))
 
     def keys(self) -> list[str]:
         return sorted(self._texts)

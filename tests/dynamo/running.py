@@ -1,0 +1,135 @@
+"""Runs a program of programs/ in its processes, on Dynamo or on Reqplane, and gives what each printed.
+
+A program's docstring names its processes: they are its arguments, started in this order, and all but the last
+are workers, which end by themselves or by SIGTERM when the last has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+PROGRAMS = Path(__file__).parent / "programs"
+NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py"))
+PATIENCE = 60.0
+"""Seconds that a program may take on a loaded machine."""
+_LINGER = 1.0
+"""Seconds that a worker which is about to end by itself is given."""
+_IMPORTS = {
+    r"from dynamo\.runtime import ": "from reqplane.dynamo import ",
+    r"from dynamo\.llm\.exceptions import ": "from reqplane.dynamo.exceptions import ",
+    r"from dynamo\.llm import ": "from reqplane.dynamo import ",
+}
+
+
+def source(name: str) -> str:
+    return (PROGRAMS / f"{name}.py").read_text()
+
+
+def processes(name: str) -> list[str]:
+    """The arguments of each process, as the program's docstring has them."""
+    (line,) = re.findall(r"^Processes: (.+)$", source(name), re.MULTILINE)
+    return line.split(", ")
+
+
+def version(name: str) -> str:
+    """The version of Dynamo that the program is written for."""
+    found = re.findall(r"^Version: (.+)$", source(name), re.MULTILINE)
+    return found[0] if found else "1.6.1"
+
+
+def expected(name: str) -> Path:
+    """Where what it printed on Dynamo is kept."""
+    return PROGRAMS / f"{name}.expected"
+
+
+def ported(name: str) -> str:
+    """The program with its import lines changed, and nothing else."""
+    text = source(name)
+    for dynamo, ours in _IMPORTS.items():
+        text = re.sub(f"^{dynamo}", ours, text, flags=re.MULTILINE)
+    assert not re.search(r"^\s*(from|import) dynamo\b", text, re.MULTILINE), f"{name} imports more of Dynamo"
+    return text
+
+
+def on_dynamo(name: str, python: Path, env: Mapping[str, str], folder: Path) -> str:
+    """What it prints on Dynamo, whose interpreter `python` is.
+
+    That a process crashes when its work is done is not noted: those of 0.7.1 often do.
+    """
+    env = {**_bare(), **_common(folder), **env, "DYN_LOG": "error"}
+    return re.sub(r"\(exit status -\d+\)\n", "", _run(PROGRAMS / f"{name}.py", python, env, folder))
+
+
+def on_reqplane(name: str, env: Mapping[str, str], folder: Path) -> str:
+    """What it prints on us."""
+    program = folder / f"{name}.py"
+    program.write_text(ported(name))
+    return _run(program, Path(sys.executable), {**_bare(), **_common(folder), **env}, folder)
+
+
+def _bare() -> dict[str, str]:
+    """This process's variables without those that either side reads."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not re.match("DYN_|NATS_|ETCD_|PYTHON|OTEL_|RUST_", name)
+    }
+
+
+def _common(folder: Path) -> dict[str, str]:
+    return {
+        "DYN_REQUEST_PLANE": "tcp",
+        "DYN_DISCOVERY_BACKEND": "file",
+        "DYN_FILE_KV": str(folder / "discovery"),
+        "DYN_TCP_RPC_HOST": "127.0.0.1",
+        "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _run(program: Path, python: Path, env: Mapping[str, str], folder: Path) -> str:
+    """What its processes print, one after the other under headings."""
+    started: list[tuple[str, subprocess.Popen[str]]] = []
+    printed: dict[str, str] = {}
+    with ExitStack() as stack:
+        for role in processes(program.stem):
+            errors = stack.enter_context((folder / f"{program.stem} {role}.log").open("w"))
+            process = subprocess.Popen(
+                [python, program, *role.split()],
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+            stack.callback(_end, process)
+            started.append((role, process))
+        for role, process in reversed(started):
+            printed[role] = _output(process, role == started[-1][0])
+    return "".join(f"== {role}\n{printed[role]}" for role, _ in started)
+
+
+def _output(process: subprocess.Popen[str], client: bool) -> str:
+    """All that it prints; a worker that does not end by itself is asked to."""
+    if client:
+        text = process.communicate(timeout=PATIENCE)[0]
+        return text if process.returncode == 0 else f"{text}(exit status {process.returncode})\n"
+    try:
+        return process.communicate(timeout=_LINGER)[0]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        return process.communicate(timeout=PATIENCE)[0]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait(PATIENCE)

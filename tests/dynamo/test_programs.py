@@ -1,0 +1,31 @@
+"""Programs written for Dynamo print here, with their import lines changed, what they print there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import running
+
+OURS = {
+    "DYN_REQUEST_PLANE": "http",
+    "DYN_HTTP_RPC_HOST": "127.0.0.1",
+    "DYN_HTTP_RPC_PORT": "0",
+    "DYN_TCP_RESPONSE_STREAM_PORT": "0",
+}
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("name", running.NAMES)
+def test_a_program_prints_what_it_printed_on_dynamo(name: str, tmp_path: Path) -> None:
+    assert running.on_reqplane(name, OURS, tmp_path) == running.expected(name).read_text()
+
+
+def test_only_import_lines_are_changed() -> None:
+    for name in running.NAMES:
+        before, after = running.source(name).splitlines(), running.ported(name).splitlines()
+        changed = [line for line, other in zip(before, after, strict=True) if line != other]
+        assert changed
+        assert all(line.startswith("from dynamo.") for line in changed)

@@ -1,0 +1,28 @@
+"""What is kept of each program is what it prints on Dynamo, run again where the wheel can be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import running
+from .stage import place
+from .wheel import interpreter_or_skip
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if running.version(name) == "1.6.1" else pytest.mark.slow
+        )  # it wants servers
+        for name in running.NAMES
+    ],
+)
+def test_a_program_prints_on_dynamo_what_is_kept_of_it(name: str, tmp_path: Path) -> None:
+    python = interpreter_or_skip(running.version(name))
+    with place(running.version(name), tmp_path) as env:
+        assert running.on_dynamo(name, python, env, tmp_path) == running.expected(name).read_text()
