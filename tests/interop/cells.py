@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from interop.peer import Trouble
 from interop.rows import ROWS, Scene
@@ -34,7 +34,7 @@ def places() -> Iterator[Place]:
             yield Place("1.6.1", plane, discovery)
 
 
-ABSENT = (Place("1.6.1", "http", "etcd"), Place("1.6.1", "http", "file"))
+ABSENT = (Place("1.6.1", "http", "etcd"),)
 """What this version does not have: asked for all the same, so that the reason is its own."""
 
 
@@ -119,6 +119,16 @@ def _run_row(scene: Scene, name: str, reference: Cell | None) -> Row:
             and among.outcome == "green"
             and seen != among.seen
         ):
-            row = Row("red", f"Dynamo's client saw {seen}; of Dynamo's own worker it sees {among.seen}")
+            row = Row("red", f"Dynamo's client can tell: {difference(among.seen, seen)}", seen=seen)
     row.seconds = round(time.monotonic() - began, 2)
     return row
+
+
+def difference(wanted: Any, found: Any, where: str = "") -> str:
+    """The first place where two observations differ, in words."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        one, other = cast("Mapping[str, Any]", wanted), cast("Mapping[str, Any]", found)
+        for name in one.keys() | other.keys():
+            if one.get(name) != other.get(name):
+                return difference(one.get(name), other.get(name), f"{where}{name}: ")
+    return f"{where}of our worker it sees {found!r}, of Dynamo's own {wanted!r}"

@@ -17,16 +17,22 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from interop import page
+from interop import fleet, page
 from interop.cells import ABSENT, DIRECTIONS, Cell, places, run_cell
 from interop.peer import Trouble
 from interop.rows import ROWS
 from interop.stage import Place, Servers, Stage
 from interop.venvs import NotInstalled, interpreter
+
+FLEETS = Place("1.6.1", "tcp", "file")
+FLEET_RUNS: tuple[tuple[str, Callable[[Stage], Sequence[fleet.Loaded]]], ...] = (
+    ("Two workers and a client of each side under load for 60 s", lambda stage: fleet.mixed(stage, 60.0)),
+    ("Three workers of Dynamo's replaced by ours, one by one", fleet.replaced),
+)
 
 
 class Run:
@@ -72,6 +78,20 @@ class Run:
         for calling, answering in DIRECTIONS:
             yield Cell(place, calling, answering, reason=reason)
 
+    def fleets(self, place: Place) -> list[str]:
+        """Both sides together under load, as lines of the page."""
+        told: list[str] = []
+        for title, what in FLEET_RUNS:
+            folder = self._folder / f"fleet-{next(self._numbers)}"
+            with closing(Stage(place, interpreter(place.version), self._servers, folder)) as stage:
+                try:
+                    counts = " and ".join(str(load) for load in what(stage))
+                except Trouble as trouble:
+                    counts = f"✗ {trouble}"
+            told.append(f"- {title} ({place}): {counts}.")
+            print(told[-1], file=sys.stderr, flush=True)
+        return told
+
 
 def _own_words(text: str) -> str:
     found = re.search(r"Invalid request plane mode[^\n]*", text)
@@ -101,6 +121,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     options = _options()
     cells: list[Cell] = []
+    told: list[str] = []
     began = time.monotonic()
     with ExitStack() as stack:
         folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -112,8 +133,10 @@ def main() -> int:
             for cell in what(place):
                 cells.append(cell)
                 _tell(cell)
+            if not options.only and place == FLEETS:
+                told = run.fleets(place)
     facts = _facts(time.monotonic() - began)
-    text = page.table(cells, facts)
+    text = page.table(cells, facts, told)
     print(text)
     if options.json is not None:
         found = {"facts": facts, "cells": [cell.as_json() for cell in cells]}

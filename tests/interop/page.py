@@ -18,15 +18,16 @@ MARKS = {"green": "✓", "red": "✗", "dynamo": "≈"}
 HEAD = ("Dynamo", "plane", "discovery", "client → worker", *ROWS, "a live process of Dynamo's")
 
 
-def table(cells: Sequence[Cell], facts: Sequence[str]) -> str:
-    """All cells as Markdown: a line each, and a note for whatever is not green."""
+def table(cells: Sequence[Cell], facts: Sequence[str], fleets: Sequence[str] = ()) -> str:
+    """All cells as Markdown: a line each, and a note for whatever is not green; `fleets` are lines too."""
     notes: list[str] = []
     lines = [_line(HEAD), _line("---" for _ in HEAD), *(_line(_columns(cell, notes)) for cell in cells)]
     green = sum(cell.is_green for cell in cells if not cell.is_reference)
     mine = sum(not cell.is_reference for cell in cells)
     numbered = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
     summary = f"{green} of {mine} cells with one of our processes are green."
-    return "\n".join([*facts, "", summary, "", *lines, *(["", *numbered] if notes else [])])
+    parts = [[*facts, summary], lines, numbered, fleets]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def _columns(cell: Cell, notes: list[str]) -> Iterator[str]:

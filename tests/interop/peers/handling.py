@@ -7,6 +7,7 @@ A request is `{"do": …, "call": a name for it, …}`.  The worker tells of eac
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,6 @@ from lines import Lines
 
 _LOOK = 0.005
 """Seconds between two looks at whether a call should stop."""
-_ERRORS: dict[str, type[Exception]] = {
-    one.__name__: one for one in (ValueError, TypeError, RuntimeError, KeyError, TimeoutError)
-}
 
 
 class Handling:
@@ -89,7 +87,7 @@ class Handling:
         """`n` items, then an exception."""
         async for item in self._count(request, context):
             yield item
-        raise _ERRORS[request["error"]](request["text"])
+        raise getattr(builtins, request["error"])(request["text"])
 
     async def _endless(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """One item after the other until it is stopped, as well-behaved handlers do."""

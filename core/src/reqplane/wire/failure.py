@@ -1,7 +1,8 @@
 """How a handler's exception travels: an annotated item with `event` "error".
 
     {"event": "error",
-     "comment": ["ValueError: early bad"],                                    Dynamo 0.7 reads this
+     "comment": ["a python exception was caught while processing the async generator: ValueError: early bad"],
+                                                                              Dynamo 0.7 to 0.9 reads this
      "error": {"error_type": {"Backend": "InvalidArgument"}, "class": "InvalidRequest",
                "reason": "backend.invalid_argument", "message": "ValueError: early bad",
                "diagnostic": "ValueError: early bad"}}                        Dynamo 1.6 reads this
@@ -24,6 +25,10 @@ MAX_TEXT = 1000
 """Characters of an error's text, which stands three or four times in an error item."""
 SHORT_TEXT = 75
 """The same where that is too much: so many fit into the smallest frame limit in any script and codec."""
+
+
+_CAUGHT = "a python exception was caught while processing the async generator: "
+"""What Dynamo 0.7 to 0.9 puts before an error's text; its callers see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def error_fields(error: BaseException, *, uncarried: bool = False, most: int = M
     if uncarried and isinstance(error, PayloadError):
         detail["payload_index"] = error.index
         detail["message"] = _carriable(error.problem, most)
-    return {"event": "error", "comment": [text], "error": detail}
+    return {"event": "error", "comment": [_CAUGHT + text], "error": detail}
 
 
 def _told(error: BaseException) -> Kind | None:
@@ -146,4 +151,5 @@ def error_from(fields: Mapping[str, Any], items_received: int) -> ReqplaneError:
 def _comments(fields: Mapping[str, Any]) -> str:
     comments: object = fields.get("comment")
     texts: list[object] = cast("list[object]", comments) if isinstance(comments, list) else []
-    return ", ".join(text for text in texts if isinstance(text, str)) or "the worker did not say why"
+    said = [text.removeprefix(_CAUGHT) for text in texts if isinstance(text, str)]
+    return ", ".join(said) or "the worker did not say why"
