@@ -8,7 +8,8 @@
 
 ValueError gives the above, any other exception `Unknown`, `Internal`, `backend.unknown`; recorded from
 Dynamo.  Ours: `payload_index` in `error` says that an item could not be encoded, or (null) that the request
-could not be decoded.  A traceback never leaves the worker.
+could not be decoded.  A traceback never leaves the worker.  Dynamo 0.7 to 0.9 put words of their own in front
+of the exception, which are taken off when it is read.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def _carriable(text: str, most: int) -> str:
     return text[:most].encode(errors="backslashreplace").decode()
 
 
+_DYNAMOS_WORDS = "a python exception was caught while processing the async generator: "
+
+
 def is_error(fields: Mapping[str, Any]) -> bool:
     return fields.get("event") == "error"
 
@@ -71,6 +75,7 @@ def error_from(fields: Mapping[str, Any], items_received: int) -> ReqplaneError:
     index = members.get("payload_index", ...)
     if index is None or isinstance(index, int):
         return PayloadError(message, index=index)
+    message = message.removeprefix(_DYNAMOS_WORDS)
     kind, colon, _ = message.partition(":")
     error_type = kind if colon and kind.isidentifier() else None
     return HandlerFailed(message, error_type=error_type, items_received=items_received)
