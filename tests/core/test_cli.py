@@ -196,7 +196,7 @@ def test_ctrl_c(runtime: FakeRuntime):
         (["call", PATH, "[" * 100_000], "the request is not JSON"),
         (["call", "generate", "{}"], "is not an endpoint path"),
         (["call", PATH, "{}", "--timeout", "-1"], "is not a number of seconds above 0"),
-        (["call", PATH, "{}", "--instance", "x"], "invalid int value"),
+        (["call", PATH, "{}", "--instance", "x"], "'x' is not an instance's number"),
         (["call", PATH, "{}", "--router-mode", "direct"], "needs --instance ID"),
         (["call", PATH], "the following arguments are required: JSON"),
         (["fetch"], "invalid choice: 'fetch'"),

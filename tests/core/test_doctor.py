@@ -84,6 +84,15 @@ async def test_the_whole_way_but_not_into_the_handler(network: Network, codec: s
     await ward.fleet.close()
 
 
+async def test_dynamos_worker_answers_nothing_to_that():
+    ward = Ward(Network(first="ack"))
+    (instance,) = ward.fleet.instances
+    (finding,) = await ward.look(dataclasses.replace(instance, dynamo=True))
+    assert finding.verdict == "ok"
+    assert finding.what.endswith("; it is Dynamo's, which answers no request that asks for nothing")
+    await ward.fleet.close()
+
+
 def test_what_cannot_be_decoded():
     assert undecodable(MsgpackCodec()) == b"\xc1"
     assert undecodable(JsonCodec()) == b"\xc1"

@@ -88,6 +88,7 @@ def test_dynamo_tcp(key: str) -> None:
         {"tcp": "10.0.0.2:36155/43b7bcedd4be931f/default/backend/generate"},
         codec="msgpack",
         planes=("tcp",),
+        dynamo=True,
     )
 
 
@@ -306,6 +307,10 @@ def guide_record(*keys: str, codec: str = "msgpack") -> dict[str, Any]:
 def test_dynamos_key() -> None:
     assert dynamo_key(ENDPOINT, DYNAMO_ID) == DYNAMO_KEY
     assert f"v1/instances/{dynamo_file(ENDPOINT, DYNAMO_ID)}" == DYNAMO_FILE
+    odd = EndpointId("My-NS", "Back_End", "Gen-1")
+    recorded = "My%2DNS%2FBack%5FEnd%2FGen%2D1%2Fb60a18155472334f"
+    assert dynamo_file(odd, 0xB60A18155472334F) == recorded
+    assert parse_key(f"v1/instances/{recorded}") == (odd, 0xB60A18155472334F)
     assert record_key(ENDPOINT, DYNAMO_ID, dynamo=True) == DYNAMO_KEY
     assert record_key(ENDPOINT, 0, dynamo=False) == GUIDE_KEY
 
@@ -339,6 +344,7 @@ def test_dynamos_record_comes_back_whole() -> None:
     guide = guide_record("http_tcp", "http", "tcp")
     instance = parse_record(DYNAMO_KEY, encode_record(as_dynamo(guide)))
     assert instance == parse_record(GUIDE_KEY[:-1] + str(DYNAMO_ID), encode_record(guide))
+    assert not instance.dynamo
     assert instance.transport == guide["transport"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reqplane.errors import SettingsError
-from reqplane.settings import Settings, is_wildcard, load, reachable_address, reachable_host
+from reqplane.settings import Settings, is_wildcard, load, log_level, reachable_address, reachable_host
 from reqplane.sockets import told_address
 
 WILDCARDS = [
@@ -67,3 +67,30 @@ def test_a_host_has_no_port() -> None:
 def test_a_window_that_a_credit_cannot_carry(window: str) -> None:
     with pytest.raises(SettingsError, match=r"DYN_STREAM_WINDOW_BYTES.* from 1024 to 1073741824"):
         load(Settings, {"DYN_STREAM_WINDOW_BYTES": window})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *((level, level) for level in ("debug", "info", "warning", "error")),
+        ("warn", "warning"),
+        ("TRACE", "debug"),
+        ("info,dynamo_runtime::system=trace", "info"),
+        ("h2=off, warn", "warning"),
+    ],
+)
+def test_levels_as_dynamo_takes_them_too(written: str, meant: str) -> None:
+    assert log_level(written) == meant
+
+
+@pytest.mark.parametrize("written", ["loud", "info,debug", "h2=off", ",", "info;debug"])
+def test_levels_that_are_none(written: str) -> None:
+    with pytest.raises(ValueError, match="wanted one of debug, info, warning, error"):
+        log_level(written)
+
+
+@pytest.mark.parametrize(("written", "dynamo"), [("", False), ("guide", False), ("dynamo", True)])
+def test_the_wire_profile(written: str, dynamo: bool) -> None:
+    assert load(Settings, {"DYN_WIRE_PROFILE": written}).dynamo == dynamo
+    with pytest.raises(SettingsError, match=r"DYN_WIRE_PROFILE='Dynamo': wanted one of guide, dynamo"):
+        load(Settings, {"DYN_WIRE_PROFILE": "Dynamo"})

@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from reqplane.errors import UnknownEndpoint
 from reqplane.model import EndpointId, Instance
+from reqplane_http.answers import verdict
 
 from .conftest import ENDPOINT, OpenTransport, StartWorker, Worker, frame, soon
 
@@ -105,6 +107,13 @@ async def test_a_frontend_sends_where_dynamos_record_says(
     await plane.send(target, frame(b"abc"), {"traceparent": "00-1"}, soon(5))
     assert here.bodies() == [b"abc"]
     assert here.got[0].headers == {"traceparent": "00-1"}
+
+
+def test_what_dynamo_says_where_it_serves_nothing() -> None:
+    """Recorded from 0.7.1 and 0.9.1.  Another worker may well serve it."""
+    error = verdict(404, None, "Endpoint not found", 100, "10.0.0.2:8888")
+    assert isinstance(error, UnknownEndpoint)
+    assert error.retry_elsewhere
 
 
 def instance(transport: Any) -> Instance:

@@ -33,7 +33,7 @@ class FakeHost:
         self.limits = limits
         self.process = "0" * 32
         self.incarnation = 7
-        self.dynamo = False
+        self.dynamo = env.get("DYN_WIRE_PROFILE") == "dynamo"
         self.timers = TimerWheel(asyncio.get_running_loop())
         self.inflight = InflightBytes(limits.max_inflight_bytes)
         self.log = logging.getLogger("reqplane.test")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from reqplane.errors import UnknownEndpoint, WorkerBusy
 from reqplane.interfaces import Delivery
 from reqplane.model import NEVER, EndpointId, Served
@@ -50,6 +51,18 @@ async def test_a_refusal_on_the_wire(worker: StartWorker, bare: Client) -> None:
         "Nats-Service-Error-Code": "503",
     }
     assert reply.data == b"the worker refused the request (busy): full"
+
+
+async def test_a_refusal_that_dynamos_clients_notice(
+    worker: StartWorker, bare: Client, transport: OpenTransport
+) -> None:
+    """They take any other reply for the ack; ours still get its code and words."""
+    here, frontend = await worker({"DYN_WIRE_PROFILE": "dynamo"}), await transport()
+    here.refuse = WorkerBusy("full")
+    with pytest.raises(NoRespondersError):
+        await bare.request(here.subject, frame().join())
+    with pytest.raises(WorkerBusy, match="full"):
+        await frontend.send(target_of(here.subject, frontend), frame(), {}, NEVER)
 
 
 async def test_ping_info_and_stats(worker: StartWorker, bare: Client, transport: OpenTransport) -> None:

@@ -62,6 +62,7 @@ class Instance:
     reqplane and `started` when it began to serve, in seconds since 1970 by its own clock; None where the
     record does not say.  `shared` says that this is an address, a balancer's perhaps, and not one worker:
     who answers there may be another one each time.  `draining`: it is leaving, and takes nothing new.
+    `dynamo`: it is NVIDIA Dynamo's own.
     """
 
     endpoint: EndpointId
@@ -75,6 +76,7 @@ class Instance:
     started: float | None = None
     shared: bool = False
     draining: bool = False
+    dynamo: bool = False
 
     @property
     def label(self) -> str:

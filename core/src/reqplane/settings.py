@@ -205,6 +205,19 @@ def root_path(raw: str) -> str:
 # ── the core's own ──────────────────────────────────────────────────────────────────────────────────
 
 
+_LEVELS = {"trace": "debug", "debug": "debug", "info": "info", "warn": "warning", "warning": "warning"}
+_LEVELS["error"] = "error"
+
+
+def log_level(raw: str) -> str:
+    """A level.  Of what Dynamo takes too, `warn`, `trace` and levels of its own parts by comma, we take what
+    is meant for all."""
+    general = [part.strip().lower() for part in raw.split(",") if "=" not in part]
+    if len(general) != 1 or general[0] not in _LEVELS:
+        raise ValueError("wanted one of debug, info, warning, error")
+    return _LEVELS[general[0]]
+
+
 @settings_class
 class Settings:
     """What the core reads."""
@@ -231,7 +244,7 @@ class Settings:
     heartbeat_ms: int = setting("DYN_HEARTBEAT_MS", default=1000, parse=at_least(50))
     stream_dead_after: float = setting("DYN_STREAM_DEAD_AFTER", default=30.0, parse=seconds)
     drain_timeout: float = setting("DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", default=30.0, parse=seconds)
-    log_level: str = setting("DYN_LOG", default="info", parse=one_of("debug", "info", "warning", "error"))
+    log_level: str = setting("DYN_LOG", default="info", parse=log_level)
 
     @property
     def dynamo(self) -> bool:

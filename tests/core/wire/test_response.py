@@ -212,3 +212,11 @@ def test_in_few_words_a_failure_fits_into_the_smallest_frame_limit(codec, text: 
 )
 def test_strange_error_items_are_errors_all_the_same(fields: dict) -> None:
     assert str(error_from(fields, 0))
+
+
+def test_words_that_older_dynamos_put_in_front_are_taken_off() -> None:
+    """Recorded from 0.7.1 and 0.9.1."""
+    words = "a python exception was caught while processing the async generator: ValueError: early bad"
+    error = error_from({"event": "error", "comment": [words]}, 0)
+    assert isinstance(error, HandlerFailed)
+    assert (error.problem, error.error_type) == ("ValueError: early bad", "ValueError")

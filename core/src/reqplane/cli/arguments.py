@@ -39,6 +39,14 @@ def endpoint_path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def instance_number(text: str) -> int:
+    """An instance's number; with 0x in front in hexadecimal, as it stands in Dynamo's keys."""
+    try:
+        return int(text, 16 if text.lower().startswith("0x") else 10)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not an instance's number") from None
+
+
 def seconds(text: str) -> float:
     """A positive number of seconds."""
     try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import reqplane
-from reqplane.cli.arguments import Commands, UsageError, add_command, endpoint_path, seconds
+from reqplane.cli.arguments import Commands, UsageError, add_command, endpoint_path, instance_number, seconds
 from reqplane.escaping import escaped, escaped_json
 from reqplane.settings import environment
 
@@ -31,7 +31,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("path", metavar="PATH", type=endpoint_path, help="namespace.component.endpoint")
     parser.add_argument("request", metavar="JSON", help="the request; - reads it from standard input")
-    parser.add_argument("--instance", metavar="ID", type=int, help="call this worker and no other")
+    parser.add_argument("--instance", metavar="ID", type=instance_number, help="call this worker only")
     parser.add_argument("--router-mode", metavar="M", help="round_robin, least_loaded, … or a plugin's")
     parser.add_argument("--timeout", metavar="S", type=seconds, help="seconds until the answer must be whole")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell who answers, and when, on stderr")

@@ -7,12 +7,11 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from reqplane.doctor.report import Advice, Finding, export, note, ok, wrong
 from reqplane.model import Instance
 from reqplane.settings import FileSettings, load
-from reqplane.wire.records import instance_name
+from reqplane.wire.records import dynamo_file, instance_name
 
 _PARTS = ("", "v1", "v1/instances", "v1/locks", "v1/drafts")
 
@@ -61,10 +60,9 @@ def forget(instance: Instance, discovery: str, env: Mapping[str, str]) -> Advice
 
 
 def _record(instance: Instance, env: Mapping[str, str]) -> Path | None:
-    endpoint = instance.endpoint
-    dynamo = f"{endpoint.namespace}/{endpoint.component}/{endpoint.name}/{instance.instance_id:x}"
+    worker = instance.endpoint, instance.instance_id
     folder = Path(load(FileSettings, env).path()) / "v1" / "instances"
-    for name in (instance_name(endpoint, instance.instance_id), quote(dynamo, safe="")):
+    for name in (instance_name(*worker), dynamo_file(*worker)):
         if (folder / name).exists():
             return folder / name
     return None

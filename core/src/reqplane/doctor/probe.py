@@ -24,11 +24,14 @@ _CANDIDATES = (b"\xc1", b"\xff", b"", b"\x00")
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """Seconds from sending: to the ack, to the worker's connection home, to the end of the answer."""
+    """Seconds from sending: to the ack, to the worker's connection home, to the end of the answer.
+
+    The last two are None where a worker does not answer such a request.
+    """
 
     accepted: float
-    home: float
-    whole: float
+    home: float | None = None
+    whole: float | None = None
 
 
 def undecodable(codec: PayloadCodec) -> bytes | None:
@@ -65,6 +68,8 @@ class Prober:
         sending = asyncio.ensure_future(transport.send(target, frame, headers, begin + self.patience))
         try:
             accepted = await self._accepted(sending, pending) - begin
+            if instance.dynamo:  # it has logged by now that it can't read it, and does no more
+                return RoundTrip(accepted)
             await self._called_home(pending)
             home = loop.time() - begin
             async with asyncio.timeout(self.patience):

@@ -84,10 +84,11 @@ async def _probe(attempt: Attempt) -> Finding:
 
 def _told(instance: Instance, transport: RequestTransport[Any], trip: RoundTrip) -> str:
     where = address_of(_as_seen_by(transport, instance))
-    return (
-        f"{instance.label} on {transport.name}{f' at {where}' if where else ''}: accepted after "
-        f"{_ms(trip.accepted)}, called home after {_ms(trip.home)}, answered after {_ms(trip.whole)}"
-    )
+    told = f"{instance.label} on {transport.name}{f' at {where}' if where else ''}: accepted after "
+    told += _ms(trip.accepted)
+    if trip.home is None or trip.whole is None:
+        return f"{told}; it is Dynamo's, which answers no request that asks for nothing"
+    return f"{told}, called home after {_ms(trip.home)}, answered after {_ms(trip.whole)}"
 
 
 def _as_seen_by(transport: RequestTransport[Any], instance: Instance) -> Instance:

@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, cast
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from reqplane.errors import WireError
 from reqplane.model import EndpointId, Instance
@@ -87,8 +87,9 @@ def record_key(endpoint: EndpointId, instance_id: int, *, dynamo: bool) -> str:
 
 
 def dynamo_file(endpoint: EndpointId, instance_id: int) -> str:
-    """What the file that holds Dynamo's record is called: a key without slashes."""
-    return quote(dynamo_name(endpoint, instance_id), safe="")
+    """What the file that holds Dynamo's record is called: all but letters and digits is encoded."""
+    name = dynamo_name(endpoint, instance_id)
+    return "".join(one if one.isalnum() else f"%{ord(one):02X}" for one in name)
 
 
 def make_record(
@@ -206,6 +207,7 @@ def parse_record(key: str, value: bytes | str | Mapping[str, Any]) -> Instance:
             version=_version(record),
             started=_started(record),
             draining=record.get("draining") is True,
+            dynamo=record.get("type") is not None and record.get("reqplane") is None,
         )
     except WireError as error:
         raise WireError(f"the record {_shown(key)}: {error}") from error

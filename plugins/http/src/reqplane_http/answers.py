@@ -40,6 +40,9 @@ _NOT_FORWARDED = (
 """What Envoy says with a 503 when it had no connection to a worker.  nginx answers 502 to that as to a
 connection that was lost later, so there nobody knows."""
 
+_DYNAMOS_404 = "Endpoint not found"
+"""What a worker of Dynamo's says where it does not serve a path (recorded from 0.7.1 and 0.9.1)."""
+
 _QUOTED = 200  # characters of a foreign answer that a message repeats
 
 
@@ -65,6 +68,8 @@ def verdict(status: int, code: str | None, text: str, frame_bytes: int, address:
             transport="http",
             address=address,
         )
+    if status == 404 and text.strip() == _DYNAMOS_404:
+        return refusal("unknown_endpoint", f"{where}, as Dynamo does", transport="http", address=address)
     if 400 <= status < 500:
         return RequestRefused(f"a proxy, not a worker: {where}", transport="http", address=address)
     if status == 503 and any(words in text for words in _NOT_FORWARDED):

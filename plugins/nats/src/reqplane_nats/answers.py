@@ -2,6 +2,10 @@
 
 An empty reply is the ack.  A worker's refusal has its code in a header and its words as payload; the headers
 that NATS gives to services' errors say the same to other tools, and alone they are a refusal too.
+
+Dynamo's clients read none of them: they take any reply for the ack and wait for an answer for ever (recorded
+from 0.7.1, 0.9.1 and 1.6.1).  But a reply with the status by which the server says that nobody is there fails
+at once with them, so where they may be refusals have that status too.
 """
 
 from __future__ import annotations
@@ -34,15 +38,15 @@ def ack(reply: bytes) -> bytes:
     return b"PUB %s 0\r\n\r\n" % reply
 
 
-def refused(reply: bytes, code: str, words: str, max_payload: int) -> bytes:
-    """The message that says no, in as many words as fit."""
+def refused(reply: bytes, code: str, words: str, max_payload: int, *, to_dynamo: bool = False) -> bytes:
+    """The message that says no, in as many words as fit; `to_dynamo`: to one of its clients, perhaps."""
     short = "".join(one if one.isascii() and one.isprintable() else "?" for one in words[:_MOST_IN_HEADER])
     headers = {
         REFUSAL: code,
         "Nats-Service-Error": short or code,
         "Nats-Service-Error-Code": str(_CODES.get(code, 500)),
     }
-    head = block.encode(headers)
+    head = block.encode(headers, NO_RESPONDERS if to_dynamo else "")
     room = min(_MOST_WORDS, max(0, max_payload - len(head)))
     body = words.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode()
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (reply, len(head), len(head) + len(body), head, body)

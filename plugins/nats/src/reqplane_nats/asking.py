@@ -171,13 +171,12 @@ class Asking:
                 ask.set_result(None)
             return
         status, headers = block.decode(head) if head else ("", {})
-        if status.startswith(NO_RESPONDERS) and not payload:
-            why = f"nobody listens there (no responders at the NATS server {self.address})"
-            ask.fail(CannotConnect(why, transport="nats", address=ask.subject))
-            return
         error = refusal_in(headers, payload, ask.subject)
         if error is not None:
             ask.fail(error)
+        elif status.startswith(NO_RESPONDERS) and not payload:
+            why = f"nobody listens there (no responders at the NATS server {self.address})"
+            ask.fail(CannotConnect(why, transport="nats", address=ask.subject))
         elif payload:
             # Not a worker's: a JetStream stream on its subject replies too.  The ack may still come.
             ask.strange = repr(bytes(payload[:80]))

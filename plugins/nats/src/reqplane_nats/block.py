@@ -7,9 +7,9 @@ from collections.abc import Mapping
 _FIRST = b"NATS/1.0"
 
 
-def encode(headers: Mapping[str, str]) -> bytes:
+def encode(headers: Mapping[str, str], status: str = "") -> bytes:
     """A block of these headers; what a line can't hold is left out."""
-    lines = [_FIRST.decode()]
+    lines = [f"{_FIRST.decode()} {status}".rstrip()]
     lines += [f"{name}: {value}" for name, value in headers.items() if _fits(value)]
     return "\r\n".join([*lines, "\r\n"]).encode()
 

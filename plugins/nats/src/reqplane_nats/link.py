@@ -71,6 +71,7 @@ class Link(Owner):
         self.max_payload = _DEFAULT_MAX_PAYLOAD
         """The largest message with its headers, in bytes, as the server last said."""
         self.max_frame_bytes = host.limits.max_frame_bytes
+        self.dynamo = host.dynamo
         self.address = settings.servers[0].address
         """The server's, or that of the one tried last."""
         self.problem = "not connected yet"

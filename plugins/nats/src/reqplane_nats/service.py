@@ -85,7 +85,8 @@ class Subject:
         self.errors += 1
         self.last_error = f"{code}: {words[:200]}"
         if reply:
-            self._link.reply(answers.refused(reply, code, words, self._link.max_payload))
+            link = self._link
+            link.reply(answers.refused(reply, code, words, link.max_payload, to_dynamo=link.dynamo))
 
     def info(self) -> EndpointInfo:
         return EndpointInfo(self.title, self.name, QUEUE, {})
