@@ -71,7 +71,8 @@ def on_reqplane(name: str, env: Mapping[str, str], folder: Path) -> str:
     """What it prints on us."""
     program = folder / f"{name}.py"
     program.write_text(ported(name))
-    return _run(program, Path(sys.executable), {**_bare(), **_common(folder), **env}, folder)
+    env = {**_bare(), **_common(folder), **env, "DYN_TCP_RESPONSE_STREAM_PORT": "0"}
+    return _run(program, Path(sys.executable), env, folder)
 
 
 def _bare() -> dict[str, str]:

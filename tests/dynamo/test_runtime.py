@@ -20,8 +20,7 @@ from reqplane.errors import DiscoveryUnavailable
 from .missing import is_missing
 
 VARIABLES = {
-    "DYN_HTTP_RPC_HOST": "127.0.0.1",
-    "DYN_HTTP_RPC_PORT": "0",
+    "DYN_TCP_RPC_HOST": "127.0.0.1",
     "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
     "DYN_TCP_RESPONSE_STREAM_PORT": "0",
 }
@@ -31,11 +30,11 @@ VARIABLES = {
 def variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
-    for name in ("DYN_SYSTEM_PORT", "DYN_LOG", "DYN_REQUEST_PLANE", "DYN_DISCOVERY_BACKEND"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("SYSTEM_PORT", "LOG", "REQUEST_PLANE", "DISCOVERY_BACKEND", "WIRE_PROFILE"):
+        monkeypatch.delenv(f"DYN_{name}", raising=False)
 
 
-def make(discovery: str = "mem", plane: str = "http", **more: Any) -> DistributedRuntime:
+def make(discovery: str = "mem", plane: str = "tcp", **more: Any) -> DistributedRuntime:
     return DistributedRuntime(asyncio.get_running_loop(), discovery, plane, **more)
 
 
@@ -68,8 +67,7 @@ async def count(request: int, context: Context) -> AsyncIterator[int]:
 async def test_nothing_is_opened_before_it_is_needed() -> None:
     runtime = make("etcd")  # which is not there
     endpoint = runtime.endpoint("dyn://ns.comp.ep")
-    with pytest.raises(RuntimeError, match="not known yet"):
-        endpoint.connection_id()
+    assert endpoint.connection_id() == runtime.endpoint("a.b.c").connection_id()
     runtime.shutdown()
     await runtime.closed()
 
@@ -85,8 +83,7 @@ async def test_a_runtime_that_could_not_be_opened_may_be_asked_again(monkeypatch
 async def test_a_worker_is_served_before_it_is_awaited_and_leaves_at_shutdown() -> None:
     service = Service(count)
     client = await service.client()
-    assert client.instance_ids() == [0]
-    assert service.endpoint.connection_id() >= 0
+    assert client.instance_ids() == [service.endpoint.connection_id()]
     service.runtime.shutdown()
     assert await service.serving is None
     await service.runtime.closed()
@@ -102,7 +99,7 @@ async def test_the_latest_runtime_of_the_process() -> None:
 
 
 async def test_a_dynamo_worker_closes_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DYN_REQUEST_PLANE", "http")
+    monkeypatch.setenv("DYN_REQUEST_PLANE", "tcp")
     monkeypatch.setenv("DYN_DISCOVERY_BACKEND", "mem")
     seen: list[Any] = []
 
@@ -133,9 +130,15 @@ async def test_the_defaults_are_dynamos(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("DYN_REQUEST_PLANE", "nats")
     monkeypatch.setenv("DYN_DISCOVERY_BACKEND", "file")
     assert environment.default_planes() == ("file", "nats")
-    assert environment.overrides("mem", "http")["DYN_WIRE_PROFILE"] == "dynamo"
+    assert environment.overrides("mem", "tcp")["DYN_WIRE_PROFILE"] == "dynamo"
     monkeypatch.setenv("DYN_WIRE_PROFILE", "guide")
-    assert environment.overrides("mem", "http")["DYN_WIRE_PROFILE"] == "guide"
+    assert environment.overrides("mem", "tcp")["DYN_WIRE_PROFILE"] == "guide"
+
+
+async def test_the_workers_id_is_that_of_dynamos_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYN_WIRE_PROFILE", "guide")
+    with pytest.raises(NotImplementedError, match="DYN_WIRE_PROFILE"):
+        make().endpoint("ns.comp.ep").connection_id()
 
 
 # ── what can't be ──
@@ -410,7 +413,7 @@ def test_an_annotated_item_shows_what_came_with_it() -> None:
 def test_dynamos_log_levels(monkeypatch: pytest.MonkeyPatch, variable: str, level: str) -> None:
     monkeypatch.setenv("DYN_LOG", variable)
     assert environment.log_level() == level
-    assert environment.overrides("mem", "http")["DYN_LOG"] == level
+    assert environment.overrides("mem", "tcp")["DYN_LOG"] == level
 
 
 def test_configuring_the_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
