@@ -18,7 +18,8 @@ from .stage import place
 def record(name: str) -> None:
     version = running.version(name)
     with tempfile.TemporaryDirectory() as folder, place(version, Path(folder)) as env:
-        text = running.on_dynamo(name, interpreter(version), env, Path(folder))
+        dynamo = running.Side(interpreter(version))
+        text = running.run(name, Path(folder), workers=dynamo, client=dynamo, env=env)
     running.expected(name).write_text(text)
     print(f"{name}: {len(text.splitlines())} lines from Dynamo {version}")
 

@@ -1,6 +1,6 @@
-"""Runs a program of programs/ in its processes, on Dynamo or on Reqplane, and gives what each printed.
+"""Runs a program of programs/ in its processes, each on Dynamo or on Reqplane, and gives what each printed.
 
-A program's docstring names its processes: they are its arguments, started in this order, and all but the last
+A program's docstring names its processes: they are its arguments, started in this order.  All but the last
 are workers, which end by themselves or by SIGTERM when the last has ended.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -58,20 +59,33 @@ def ported(name: str) -> str:
     return text
 
 
-def on_dynamo(name: str, python: Path, env: Mapping[str, str], folder: Path) -> str:
-    """What it prints on Dynamo, whose interpreter `python` is.
+@dataclass(frozen=True)
+class Side:
+    """Whose library a process runs on: Dynamo's, which this interpreter has, or ours."""
 
-    That a process crashes when its work is done is not noted: those of 0.7.1 often do.
-    """
-    env = {**_bare(), **_common(folder), **env, "DYN_LOG": "error"}
-    return re.sub(r"\(exit status -\d+\)\n", "", _run(PROGRAMS / f"{name}.py", python, env, folder))
+    dynamo: Path | None = None
+
+    def command(self, name: str, folder: Path) -> list[str | Path]:
+        if self.dynamo is not None:
+            return [self.dynamo, PROGRAMS / f"{name}.py"]
+        program = folder / f"{name}.py"
+        program.write_text(ported(name))
+        return [sys.executable, program]
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        env = {
+            **_bare(),
+            "DYN_REQUEST_PLANE": "tcp",
+            "DYN_DISCOVERY_BACKEND": "file",
+            "DYN_FILE_KV": str(folder / "discovery"),
+            "DYN_TCP_RPC_HOST": "127.0.0.1",
+            "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        return env | ({"DYN_TCP_RESPONSE_STREAM_PORT": "0"} if self.dynamo is None else {"DYN_LOG": "error"})
 
 
-def on_reqplane(name: str, env: Mapping[str, str], folder: Path) -> str:
-    """What it prints on us."""
-    program = folder / f"{name}.py"
-    program.write_text(ported(name))
-    return _run(program, Path(sys.executable), {**_bare(), **_common(folder), **env}, folder)
+OURS = Side()
 
 
 def _bare() -> dict[str, str]:
@@ -83,27 +97,18 @@ def _bare() -> dict[str, str]:
     }
 
 
-def _common(folder: Path) -> dict[str, str]:
-    return {
-        "DYN_REQUEST_PLANE": "tcp",
-        "DYN_DISCOVERY_BACKEND": "file",
-        "DYN_FILE_KV": str(folder / "discovery"),
-        "DYN_TCP_RPC_HOST": "127.0.0.1",
-        "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _run(program: Path, python: Path, env: Mapping[str, str], folder: Path) -> str:
-    """What its processes print, one after the other under headings."""
-    started: list[tuple[str, subprocess.Popen[str]]] = []
+def run(name: str, folder: Path, *, workers: Side, client: Side, env: Mapping[str, str] | None = None) -> str:
+    """What its processes print, one after the other under headings; `env` is for all of them."""
+    roles = processes(name)
+    started: list[tuple[str, Side, subprocess.Popen[str]]] = []
     printed: dict[str, str] = {}
     with ExitStack() as stack:
-        for role in processes(program.stem):
-            errors = stack.enter_context((folder / f"{program.stem} {role}.log").open("w"))
+        for role in roles:
+            side = client if role == roles[-1] else workers
+            errors = stack.enter_context((folder / f"{name} {role}.log").open("w"))
             process = subprocess.Popen(
-                [python, program, *role.split()],
-                env=dict(env),
+                [*side.command(name, folder), *role.split()],
+                env=side.environment(folder) | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -111,17 +116,21 @@ def _run(program: Path, python: Path, env: Mapping[str, str], folder: Path) -> s
                 start_new_session=True,
             )
             stack.callback(_end, process)
-            started.append((role, process))
-        for role, process in reversed(started):
-            printed[role] = _output(process, role == started[-1][0])
-    return "".join(f"== {role}\n{printed[role]}" for role, _ in started)
+            started.append((role, side, process))
+        for role, side, process in reversed(started):
+            printed[role] = _output(process, side, role == roles[-1])
+    return "".join(f"== {role}\n{printed[role]}" for role in roles)
 
 
-def _output(process: subprocess.Popen[str], client: bool) -> str:
-    """All that it prints; a worker that does not end by itself is asked to."""
+def _output(process: subprocess.Popen[str], side: Side, client: bool) -> str:
+    """All that it prints; a worker that does not end by itself is asked to.
+
+    Dynamo's processes crash now and then when their work is done, those of 0.7.1 often: that is not noted.
+    """
     if client:
         text = process.communicate(timeout=PATIENCE)[0]
-        return text if process.returncode == 0 else f"{text}(exit status {process.returncode})\n"
+        failed = process.returncode > 0 if side.dynamo else process.returncode != 0
+        return f"{text}(exit status {process.returncode})\n" if failed else text
     try:
         return process.communicate(timeout=_LINGER)[0]
     except subprocess.TimeoutExpired:

@@ -7,20 +7,14 @@ from pathlib import Path
 import pytest
 
 from . import running
-
-OURS = {
-    "DYN_REQUEST_PLANE": "http",
-    "DYN_HTTP_RPC_HOST": "127.0.0.1",
-    "DYN_HTTP_RPC_PORT": "0",
-    "DYN_TCP_RESPONSE_STREAM_PORT": "0",
-}
+from .running import OURS
 
 pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("name", running.NAMES)
 def test_a_program_prints_what_it_printed_on_dynamo(name: str, tmp_path: Path) -> None:
-    assert running.on_reqplane(name, OURS, tmp_path) == running.expected(name).read_text()
+    assert running.run(name, tmp_path, workers=OURS, client=OURS) == running.expected(name).read_text()
 
 
 def test_only_import_lines_are_changed() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from . import running
+from .running import Side
 from .stage import place
 from .wheel import interpreter_or_skip
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.system
     ],
 )
 def test_a_program_prints_on_dynamo_what_is_kept_of_it(name: str, tmp_path: Path) -> None:
-    python = interpreter_or_skip(running.version(name))
+    dynamo = Side(interpreter_or_skip(running.version(name)))
     with place(running.version(name), tmp_path) as env:
-        assert running.on_dynamo(name, python, env, tmp_path) == running.expected(name).read_text()
+        printed = running.run(name, tmp_path, workers=dynamo, client=dynamo, env=env)
+    assert printed == running.expected(name).read_text()

@@ -14,6 +14,7 @@ from pages import Page
 from reqplane import errors
 from reqplane.discovery.entries import StaticSettings
 from reqplane.discovery.etcd.settings import EtcdSettings
+from reqplane.dynamo.environment import DynamoSettings
 from reqplane.settings import FileSettings, Settings
 from reqplane_http.settings import HttpSettings
 from reqplane_nats.settings import NatsSettings
@@ -34,6 +35,7 @@ SETTINGS = (
     FileSettings,
     EtcdSettings,
     StaticSettings,
+    DynamoSettings,
     HttpSettings,
     NatsSettings,
     TcpSettings,

@@ -43,15 +43,26 @@ class InflightBytes:
         self.used -= size
 
 
+def draw_incarnation() -> int:
+    return secrets.randbits(63)
+
+
 class RuntimeHost:
     """One runtime, as plugins see it (`reqplane.interfaces.Host`)."""
 
-    def __init__(self, env: Mapping[str, str], limits: Limits, *, dynamo: bool = False) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        limits: Limits,
+        *,
+        dynamo: bool = False,
+        incarnation: int | None = None,
+    ) -> None:
         self.env = env
         self.limits = limits
         self.dynamo = dynamo
         self.process = os.urandom(16).hex()
-        self.incarnation = secrets.randbits(63)
+        self.incarnation = draw_incarnation() if incarnation is None else incarnation
         self.timers = TimerWheel(asyncio.get_running_loop())
         self.log = log
         self.inflight = InflightBytes(limits.max_inflight_bytes)

@@ -260,11 +260,16 @@ class DistributedRuntime:
 
 @asynccontextmanager
 async def connect(
-    env: Mapping[str, str] | None = None, *, signals: bool = True, observers: Sequence[Observer] = ()
+    env: Mapping[str, str] | None = None,
+    *,
+    signals: bool = True,
+    observers: Sequence[Observer] = (),
+    incarnation: int | None = None,
 ) -> AsyncGenerator[DistributedRuntime]:
     """Set up a runtime from the `DYN_` variables, with `env` on top of the process's own.
 
     `signals=False` leaves SIGTERM and SIGINT alone.  `observers` look on beside those of plugins.
+    `incarnation` is for who has to know the process's number before: below 2**63, and drawn at random.
     SettingsError and PluginError say what is wrong and what cures it; DiscoveryUnavailable, that workers
     can't be registered or found.
     """
@@ -273,7 +278,7 @@ async def connect(
     _log_to_stderr(settings.log_level)
     escape_log(log)
     warn_of_misspelt(variables, [Settings, *plugins.settings_classes()])
-    host = RuntimeHost(variables, settings.limits(), dynamo=settings.dynamo)
+    host = RuntimeHost(variables, settings.limits(), dynamo=settings.dynamo, incarnation=incarnation)
     async with AsyncExitStack() as stack:
         made = [GuardedObserver(observer) for observer in plugins.observers(variables)]
         for observer in made:

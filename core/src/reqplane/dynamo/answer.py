@@ -83,12 +83,13 @@ class Answer:
 class _Waiting:
     """A task that waits for an item, and is woken when the context is stopped, as `asyncio.timeout` does."""
 
-    __slots__ = ("_cancelling", "_handle", "_task")
+    __slots__ = ("_cancelling", "_handle", "_task", "_woken")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
         self._handle: asyncio.Handle | None = None
-        self._cancelling: int | None = None
+        self._woken = False
 
     def stop(self, control: Control) -> None:
         """What has come already is still given out: so not at once."""
@@ -97,16 +98,12 @@ class _Waiting:
 
     def _wake(self) -> None:
         if self._task is not None:
-            self._cancelling = self._task.cancelling()
+            self._woken = True
             self._task.cancel()
 
     def stopped_only(self) -> bool:
         """Whether this and nobody else has cancelled the task."""
-        return (
-            self._cancelling is not None
-            and self._task is not None
-            and self._task.uncancel() <= self._cancelling
-        )
+        return self._woken and self._task is not None and self._task.uncancel() <= self._cancelling
 
     def over(self) -> None:
         self._task = None

@@ -68,14 +68,10 @@ class Endpoint:
         return Client(await runtime.client(self._path, policy), self._opening.spawn)
 
     def connection_id(self) -> int:
-        """This worker's id.  RuntimeError before the runtime is open: discovery may be who gives it."""
-        runtime = self._opening.opened()
-        if runtime is None:
-            raise RuntimeError(
-                "connection_id() is not known yet: call it after the first `await …client()`, or when the "
-                "endpoint is being served"
-            )
-        return runtime.incarnation
+        """This worker's id.  NotImplementedError with another wire profile than Dynamo's."""
+        if not self._opening.dynamo:
+            not_supported("connection_id()", "unset DYN_WIRE_PROFILE, or set it to 'dynamo'")
+        return self._opening.number
 
     @property
     def metrics(self) -> NoReturn:

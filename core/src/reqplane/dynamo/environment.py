@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reqplane.settings import environment
+from reqplane.settings import environment, load, setting, settings_class
 
 _LEVELS = {"trace": "debug", "warn": "warning", "critical": "error", "off": "error"}
 """Levels of Dynamo's that Reqplane calls otherwise, or does not have."""
@@ -36,7 +36,21 @@ def log_level() -> str:
     return level
 
 
-def system_port() -> str | None:
-    """Where Dynamo would serve its status, if that is on."""
-    port = environment().get("DYN_SYSTEM_PORT", "").strip()
-    return None if port in ("", "-1") else port
+def _port_or_off(raw: str) -> int:
+    if raw != "-1" and not (raw.isascii() and raw.isdigit()):
+        raise ValueError("wanted -1")
+    return int(raw)
+
+
+@settings_class
+class DynamoSettings:
+    """What only programs written for Dynamo read."""
+
+    system_port: int = setting("DYN_SYSTEM_PORT", default=-1, parse=_port_or_off)
+    """Where Dynamo serves a process's status; -1 = off."""
+
+
+def system_port() -> int | None:
+    """The port where Dynamo would serve this process's status, if it would."""
+    port = load(DynamoSettings, environment()).system_port
+    return None if port == -1 else port

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+from reqplane.host import draw_incarnation
 from reqplane.runtime import DistributedRuntime as OwnRuntime
 from reqplane.runtime import connect
 
@@ -19,6 +20,9 @@ class Opening:
     """One of Reqplane's runtimes, with `env` on top of the process's variables."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
+        self.number = draw_incarnation()
+        """What its worker is known by, in Dynamo's wire profile."""
+        self.dynamo = env["DYN_WIRE_PROFILE"] == "dynamo"
         self._env = env
         self._leave = asyncio.Event()
         self._opened: asyncio.Future[OwnRuntime] | None = None
@@ -37,7 +41,7 @@ class Opening:
 
     async def _hold(self, opened: asyncio.Future[OwnRuntime]) -> None:
         try:
-            async with connect(self._env, signals=False) as runtime:
+            async with connect(self._env, signals=False, incarnation=self.number) as runtime:
                 opened.set_result(runtime)
                 await self._leave.wait()
         except Exception as error:
@@ -50,11 +54,6 @@ class Opening:
             opened.cancel()  # no effect on one that is done
             for task in self._tasks:
                 task.cancel()
-
-    def opened(self) -> OwnRuntime | None:
-        """The runtime if it is open by now."""
-        done = self._opened is not None and self._opened.done() and not self._opened.cancelled()
-        return self._opened.result() if done and self._opened is not None else None
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run it until it ends, or until the runtime is closed."""
