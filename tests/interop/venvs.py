@@ -16,6 +16,8 @@ from pathlib import Path
 
 VERSIONS = ("0.7.1", "0.9.1", "1.6.1")
 VARIABLE = "REQPLANE_DYNAMO_VENVS"
+_OURS, _WHOLE = "made-by-reqplane-tests", "installed"
+"""Files in an environment that is made here: it may be deleted; it is whole."""
 _PATIENCE = 240.0
 """Seconds that pip may take for one version."""
 
@@ -28,15 +30,17 @@ def interpreter(version: str) -> Path:
     """The Python that has this version of Dynamo; NotInstalled if it can't be had."""
     folder = _folder(version)
     python = folder / "bin" / "python"
-    stamp = folder / "installed"  # written last, so that half an environment is never taken for a whole one
-    if python.exists() and (stamp.exists() or (VARIABLE in os.environ and _has(python, version))):
-        return python
+    if folder.exists() and not (folder / _OURS).exists():
+        if _has(python, version):
+            return python
+        raise NotInstalled(f"{folder}, which {VARIABLE} names, has no ai-dynamo-runtime {version}")
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.parent.stat().st_uid != os.getuid():
+        raise NotInstalled(f"{folder.parent} belongs to somebody else: name another folder by {VARIABLE}")
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # others want it at the same time, perhaps
-        if not stamp.exists():
+        if not (folder / _WHOLE).exists():
             _make(folder, version)
-            stamp.touch()
     return python
 
 
@@ -47,16 +51,21 @@ def _folder(version: str) -> Path:
 
 def _has(python: Path, version: str) -> bool:
     ask = "import importlib.metadata as m; print(m.version('ai-dynamo-runtime'))"
+    if not python.exists():
+        return False
     found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
     return found.stdout.strip() == version
 
 
 def _make(folder: Path, version: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / _OURS).touch()
     _run([sys.executable, "-m", "venv", str(folder)], version)
     wheel = f"ai-dynamo-runtime=={version}"
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "--only-binary", "ai-dynamo-runtime", "--retries", "1", "--timeout", "20", wheel], version)
+    (folder / _WHOLE).touch()
 
 
 def _run(command: list[str], version: str) -> None:
