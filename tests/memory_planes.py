@@ -23,6 +23,7 @@ from reqplane.interfaces import (
 from reqplane.model import (
     NEVER,
     Annotated,
+    Body,
     Broken,
     Capabilities,
     ConnectionInfo,
@@ -155,6 +156,44 @@ class MemoryListener(Listener):
         self._transport.network.accepts.pop(self._served.incarnation, None)
 
 
+class MemoryRequest:
+    """A request that is a stream: at most `room` items that its handler has not read."""
+
+    def __init__(self, room: int = 4) -> None:
+        self.parts: list[Part] = []
+        self.written: list[Part] = []
+        self.over = False
+        self._room = room
+        self._changed = asyncio.Event()
+
+    def put(self, part: Part) -> bool:
+        if not self.over:
+            self.parts.append(part)
+            self.written.append(part)
+            self._changed.set()
+        return not self.over and len(self.parts) < self._room
+
+    def finish(self, part: Part) -> None:
+        self.put(part)
+        self.over = True
+
+    async def ready(self) -> bool:
+        while not self.over and len(self.parts) >= self._room:
+            self._changed.clear()
+            await self._changed.wait()
+        return not self.over
+
+    async def receive(self) -> list[Part]:
+        while not self.parts:
+            if self.over:
+                return [Broken("it is over")]
+            self._changed.clear()
+            await self._changed.wait()
+        parts, self.parts = self.parts, []
+        self._changed.set()
+        return parts
+
+
 class MemoryPending(PendingStream):
     """A queue of parts."""
 
@@ -165,6 +204,7 @@ class MemoryPending(PendingStream):
         self.parts: list[Part] = []
         self.came = asyncio.Event()
         self.home: MemoryHome | None = None
+        self.request = MemoryRequest() if info.request is not None else None
         self.closed = self.stopped = False
         self._network = network
 
@@ -180,12 +220,30 @@ class MemoryPending(PendingStream):
         self.parts.append(part)
         self.came.set()
 
+    def write(self, item: Body) -> bool:
+        assert self.request is not None
+        return self.request.put(bytes(item))
+
+    async def ready(self) -> bool:
+        assert self.request is not None
+        return await self.request.ready()
+
+    def end(self) -> None:
+        assert self.request is not None
+        self.request.finish(End())
+
+    def break_request(self) -> None:
+        if self.request is not None:
+            self.request.finish(Broken("it broke off"))
+
     def stop(self) -> None:
         self.stopped = True
+        self.break_request()
         if self.home is not None:
             self.home.control(Control.STOP)
 
     def kill(self) -> None:
+        self.break_request()
         if self.home is not None and not self.home.over:
             self.home.over = True
             self.home.control(Control.KILL)
@@ -218,6 +276,16 @@ class MemoryHome(HomeStream):
         if not self.over and self.pending is not None:
             self.pending.put(part)
 
+    def _finish(self) -> None:
+        self.over = True
+        if self.pending is not None:
+            self.pending.break_request()
+
+    async def receive(self) -> list[Part]:
+        assert self.pending is not None
+        assert self.pending.request is not None
+        return await self.pending.request.receive()
+
     def prologue(self, error: str | None) -> None:
         self._put(Prologue(error))
         self.over = self.over or error is not None
@@ -236,16 +304,16 @@ class MemoryHome(HomeStream):
         if self.enveloped:
             self._put(body)
         self._put(End() if self.enveloped else End(body))
-        self.over = True
+        self._finish()
 
     def abort(self) -> None:
         self._put(Broken("the worker gave the stream up"))
-        self.over = True
+        self._finish()
 
     def lose(self) -> None:
         """The connection breaks."""
         self._put(Broken("the connection was lost"))
-        self.over = True
+        self._finish()
         self.control(Control.GONE)
 
 
@@ -267,7 +335,9 @@ class MemoryResponses(ResponseTransport):
         pass
 
     def expect(self, request_id: str, *, sends: bool = False) -> MemoryPending:
-        info = ConnectionInfo(self.advertised, f"subject-{next(self._subjects)}", request_id)
+        subject = f"subject-{next(self._subjects)}"
+        request = ConnectionInfo(self.advertised, f"{subject}-request", request_id) if sends else None
+        info = ConnectionInfo(self.advertised, subject, request_id, request=request)
         pending = self.network.waiting[info.subject] = MemoryPending(self.network, info)
         return pending
 

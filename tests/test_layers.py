@@ -15,7 +15,7 @@ PLUGINS = [ROOT / "plugins" / name / "src" for name in ("http", "nats", "tcp", "
 # From the bottom up: a module imports from its own layer and from those below.
 LAYERS = [
     {"escaping"},
-    {"errors", "model", "timers", "faster", "containers"},
+    {"errors", "model", "timers", "faster", "containers", "fairness"},
     {"wire"},
     {"interfaces"},
     {"hookspecs"},
@@ -32,7 +32,18 @@ LAYERS = [
     },
     {"plugins", "guarded", "skeleton"},
     {"instances", "host", "workload", "metrics"},
-    {"client", "push_router", "stream", "sending", "annotated", "endpoint", "handlers", "serving"},
+    {
+        "client",
+        "push_router",
+        "stream",
+        "sending",
+        "pump",
+        "annotated",
+        "endpoint",
+        "request_stream",
+        "handlers",
+        "serving",
+    },
     {"runtime"},
     {"__init__"},
     {"cli", "demo", "doctor", "bench", "dynamo", "front", "frontend", "__main__"},

@@ -11,7 +11,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reqplane.errors import CannotConnect, FrameTooLarge
@@ -473,10 +473,8 @@ class ReadyAtOnce(MemoryResponses):
 
 
 class _GenerousHome(MemoryHome):
-    def __init__(
-        self, side: Side, number: int, window: int, largest: int, control: Callable[[Control], None]
-    ) -> None:
-        super().__init__(side, number, 4 * window, largest, control)
+    def __init__(self, side: Side, number: int, window: int, *arguments: Any) -> None:
+        super().__init__(side, number, 4 * window, *arguments)
 
 
 @wrong("flow.window")
@@ -487,10 +485,8 @@ class TakesFourWindows(MemoryResponses):
 
 
 class _OneForAllHome(MemoryHome):
-    def __init__(
-        self, side: Side, number: int, window: int, largest: int, control: Callable[[Control], None]
-    ) -> None:
-        super().__init__(side, number, window, largest, control)
+    def __init__(self, side: Side, *arguments: Any) -> None:
+        super().__init__(side, *arguments)
         self.credit = vars(side).setdefault("credit", self.credit)
 
     def _finish(self) -> None:
@@ -669,7 +665,7 @@ class CountsItsSubjects(MemoryResponses):
         assert isinstance(pending, MemoryPending)
         del self._expected[pending.info.subject]
         subject = str(uuid.uuid1())
-        pending.info = ConnectionInfo(self.advertised, subject, request_id, self._offer)
+        pending.info = replace(pending.info, subject=subject)
         pending._forget = lambda: self._expected.pop(subject, None)
         self._expected[subject] = pending
         return pending

@@ -99,6 +99,7 @@ class Fleet:
             self.planes,
             self.call_home_timeout,
             self.idle_timeout,
+            self.host.spawn,
         )
 
         async def routed(mode: str) -> Client:

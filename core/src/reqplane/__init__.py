@@ -30,6 +30,7 @@ from reqplane.errors import (
     PluginError,
     PluginNotFound,
     ReqplaneError,
+    RequestBroken,
     RequestError,
     RequestRefused,
     ResponseError,
@@ -44,6 +45,7 @@ from reqplane.errors import (
 from reqplane.hookspecs import hookimpl
 from reqplane.model import EndpointId, Instance
 from reqplane.push_router import PushRouter
+from reqplane.request_stream import RequestStream
 from reqplane.routing import RouterMode
 from reqplane.runtime import DistributedRuntime, Endpoint, connect
 from reqplane.stream import Stream
@@ -75,8 +77,10 @@ __all__ = [
     "PluginNotFound",
     "PushRouter",
     "ReqplaneError",
+    "RequestBroken",
     "RequestError",
     "RequestRefused",
+    "RequestStream",
     "ResponseError",
     "RouterMode",
     "SettingsError",

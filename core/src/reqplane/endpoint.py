@@ -4,7 +4,8 @@
     _answer     call home ─► its turn ─► decode ─► prologue ─► _stream: item ─► codec ─► write … ─► end
 
 The worker calls home before anything else, so a frontend soon knows that its request has arrived.  A
-handler that never awaits still gives way to others: after its first item and then every few KiB.
+handler that never awaits still gives way to others: after its first item and then every few KiB.  A request
+that is itself a stream (reqplane.request_stream) comes while its handler runs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from reqplane.context import Context
 from reqplane.errors import (
@@ -23,14 +24,17 @@ from reqplane.errors import (
     NotAllowed,
     PayloadError,
     ReqplaneError,
+    RequestBroken,
     UnknownEndpoint,
     WireError,
     WorkerDraining,
     WrongInstance,
 )
+from reqplane.fairness import BURST, ITEM_COST
 from reqplane.handlers import Handler
 from reqplane.interfaces import Delivery, HomeStream, Observer, PayloadCodec, ResponseTransport, Timers
 from reqplane.model import Body, Control, EndpointId
+from reqplane.request_stream import RequestStream
 from reqplane.wire.dialect import Dialect, EnvelopedDialect
 from reqplane.wire.failure import SHORT_TEXT
 from reqplane.wire.frame import split
@@ -40,18 +44,14 @@ from reqplane.workload import EndpointWork, Turn, Workload
 
 log = logging.getLogger("reqplane")
 
-_BURST = 4096
-"""What a handler may send before it gives way, in bytes …"""
 _DEADLINE_GRACE = 0.1
 """Seconds that a worker waits beyond a deadline, so that its caller's own clock is the one that rings."""
-_ITEM_COST = 128
-"""… where each item counts for this much more: about 20 items of the usual size."""
 
 
-class Spawn(Protocol):
-    """How tasks are started."""
-
-    def __call__(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]: ...
+STREAM_WANTED = (
+    "bidirectional engine received a non-header-only envelope: this endpoint takes requests that are streams"
+)
+"""How the refusal of a single request begins, where requests are streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,10 @@ class Answering:
 
 
 class ServedEndpoint:
-    """One endpoint of this process.  `accept` is what its listeners call, on whichever plane."""
+    """One endpoint of this process.  `accept` is what its listeners call, on whichever plane.
+
+    `streamed`: its requests are streams themselves, and its handler gets a RequestStream.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class ServedEndpoint:
         work: EndpointWork,
         *,
         cancels: bool = True,
+        streamed: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._cancels = cancels
@@ -87,6 +91,7 @@ class ServedEndpoint:
         self.running: set[asyncio.Task[None]] = set()
         self._path = str(endpoint)
         self._handler = handler
+        self._streamed = streamed
         self._answering = answering
         self._work = work
         self._loop = asyncio.get_running_loop()
@@ -103,6 +108,8 @@ class ServedEndpoint:
         except WireError as error:
             raise InvalidFrame(error.problem) from error
         self._check(head, delivery)
+        if self._streamed or head.connection.request is not None:
+            self._check_form(head, body)
         headers = carried(delivery.headers) if delivery.headers else head.headers
         if INSTANCE in headers:  # it was for this worker; a call made from here goes to another
             headers = {name: value for name, value in headers.items() if name != INSTANCE}
@@ -126,13 +133,26 @@ class ServedEndpoint:
             raise InvalidFrame(
                 f"the codec {head.codec!r:.60} is not installed here; there are {', '.join(self._plain)}"
             )
-        if head.request_stream is not None:
-            raise InvalidFrame("this endpoint takes a single request, not a stream")
         objection = self._answering.response.objection(head.connection)
         if objection is not None:
             raise NotAllowed(objection)
         if self.draining:
             raise WorkerDraining("the worker is leaving")
+
+    def _check_form(self, head: RequestHead, body: Body) -> None:
+        """Whether the request is a stream where it must be, and only there.
+
+        The first words of each text are those of Dynamo, to whose users they are known.
+        """
+        if not self._streamed:
+            raise InvalidFrame(
+                "unary engine received a header-only envelope; expected a request payload: this endpoint "
+                "takes single requests, and this one is a stream (an async iterable)"
+            )
+        if head.connection.request is None:
+            raise InvalidFrame(f"{STREAM_WANTED}, and this one is single: send an async iterable of items")
+        if body:
+            raise InvalidFrame(f"{STREAM_WANTED}: its items follow, and its frame has no body")
 
     def _is_me(self, wanted: str) -> bool:
         """Whether `<id>/<incarnation>`, or an id alone, names this worker."""
@@ -203,8 +223,9 @@ class ServedEndpoint:
 
     async def _run(self, home: HomeStream, dialect: Dialect, body: Body, context: Context) -> None:
         home.prologue(None)
+        request: Any
         try:
-            request = dialect.decode(body)
+            request = RequestStream(home, dialect.decode, context) if self._streamed else dialect.decode(body)
         except PayloadError as error:
             _tell(home, dialect, error, uncarried=True)
             home.end(dialect.end(self._work.report()))
@@ -220,8 +241,11 @@ class ServedEndpoint:
             failure = error
             if _is_ours(error):
                 raise
-            log.warning("request %s: the handler failed", context.id, exc_info=True)
-            _tell(home, dialect, error, uncarried=error is sent.uncarried)
+            if not (isinstance(error, RequestBroken) and context.is_stopped()):  # as its caller wants it
+                log.warning("request %s: the handler failed", context.id, exc_info=True)
+                _tell(
+                    home, dialect, error, uncarried=error is sent.uncarried or _is_undecodable(error, request)
+                )
         finally:
             for observer in self._answering.observers:
                 observer.handler_finished(context.id, sent.items, failure)
@@ -242,7 +266,7 @@ class ServedEndpoint:
             async for item in items:
                 if budget <= 0:
                     await asyncio.sleep(0)
-                    budget = _BURST
+                    budget = BURST
                     if context.is_killed():  # and the handler has swallowed its cancellation
                         return
                 try:
@@ -256,7 +280,7 @@ class ServedEndpoint:
                     sent.uncarried = PayloadError(error.summary(), index=sent.items)
                     raise sent.uncarried from error
                 sent.items += 1
-                budget -= len(body) + _ITEM_COST
+                budget -= len(body) + ITEM_COST
                 if not more:
                     await home.ready()
         finally:
@@ -271,6 +295,11 @@ def _tell(home: HomeStream, dialect: Dialect, error: BaseException, *, uncarried
         home.write(dialect.failure(error, uncarried=uncarried), annotated=True)
     except FrameTooLarge:
         home.write(dialect.failure(error, uncarried=uncarried, most=SHORT_TEXT), annotated=True)
+
+
+def _is_undecodable(error: BaseException, request: Any) -> bool:
+    """Whether it was raised for an item of a request that is a stream."""
+    return isinstance(request, RequestStream) and error is request.undecodable
 
 
 def _is_ours(error: BaseException) -> bool:

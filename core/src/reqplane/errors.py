@@ -11,6 +11,7 @@ ReqplaneError
 │   └── RequestRefused           a worker said no: InvalidFrame · UnknownEndpoint · WrongInstance
 │                                · WorkerDraining · WorkerBusy · NotAllowed
 ├── ResponseError            the request got through, the answer did not: HandlerFailed · StreamBroken
+├── RequestBroken            for a handler: the rest of its request, which is a stream, does not come
 ├── WireError · PayloadError bytes that break the rules · values that can't be carried
 └── DiscoveryError           DiscoveryUnavailable · LeaseLost
 
@@ -426,6 +427,20 @@ class StreamBroken(ResponseError):
         return f"the response stream broke after {self.items_received} items: {self.problem}"
 
 
+class RequestBroken(ReqplaneError):
+    """The request, which is a stream, broke off before its end: what a handler gets that goes on reading it.
+
+    `items_received` came before that.
+    """
+
+    def __init__(self, problem: str, *, items_received: int = 0) -> None:
+        super().__init__(problem)
+        self.items_received = items_received
+
+    def summary(self) -> str:
+        return f"the request broke off after {self.items_received} items: {self.problem}"
+
+
 # ── bytes and values ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -434,14 +449,26 @@ class WireError(ReqplaneError):
 
 
 class PayloadError(ReqplaneError):
-    """A value that its codec can't carry.  `index` counts the answer's items from 0; None = the request."""
+    """A value that its codec can't carry.
 
-    def __init__(self, problem: str, *, index: int | None = None, request_id: str | None = None) -> None:
+    `index` counts the answer's items from 0, or with `in_request` those of a request that is a stream; None =
+    the request.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        index: int | None = None,
+        in_request: bool = False,
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(problem)
-        self.index, self.request_id = index, request_id
+        self.index, self.in_request, self.request_id = index, in_request, request_id
 
     def summary(self) -> str:
-        what = "the request" if self.index is None else f"item {self.index} of the answer"
+        whole = "request" if self.in_request or self.index is None else "answer"
+        what = f"the {whole}" if self.index is None else f"item {self.index} of the {whole}"
         return f"{what} can't be carried: {self.problem}"
 
 

@@ -25,14 +25,22 @@ _AHEAD = 16
 """Items that a generator may be ahead of what was sent."""
 
 
-def adapt(function: Callable[..., Any]) -> Handler:
-    """The one form of a handler; TypeError if it is none of the three kinds."""
+def adapt(function: Callable[..., Any], *, streamed: bool = False) -> Handler:
+    """The one form of a handler; TypeError if it is none of the three kinds.
+
+    `streamed`: its request is a stream, which a generator in a thread could not read.
+    """
     call = _called(function)
     with_context = _wants_context(call)
     if inspect.isasyncgenfunction(call):
         return function if with_context else functools.partial(_without_context, function)
     if inspect.iscoroutinefunction(call):
         return functools.partial(_one_item, function, with_context)
+    if streamed:
+        raise TypeError(
+            f"{function!r} can't be served for requests that are streams: wanted an async generator function "
+            f"or a coroutine function (one item)"
+        )
     if inspect.isgeneratorfunction(call):
         return functools.partial(_in_thread, function, with_context, asyncio.Semaphore(_MAX_THREADS))
     raise TypeError(

@@ -301,12 +301,13 @@ class RequestTransport(ABC, Generic[Target]):
 
 
 class PendingStream(ABC):
-    """The frontend's end of one attempt's answer."""
+    """The frontend's end of one attempt's answer; and of its request, where that is itself a stream."""
 
     __slots__ = ()
 
     info: ConnectionInfo
-    """What the request's head tells the worker."""
+    """What the request's head tells the worker.  It has a `request` where the stream was expected with
+    sends=True."""
     opened: asyncio.Future[None]
     """Done when the worker has called home: as good as an ack.  Cancelled by `close` before that; never
     holds another exception."""
@@ -334,16 +335,26 @@ class PendingStream(ABC):
         """Nobody reads any more.  A worker that calls home later is killed; a waiting `receive` gets
         Broken.  Synchronous and idempotent, like `stop` and `kill`."""
 
-    def write(self, item: Body) -> bool:
-        """Send one item of a request that is itself a stream; False: wait for `ready`."""
-        raise TypeError("this stream was not opened with sends=True")
+    # ── a request that is itself a stream: `expect(sends=True)` ──
 
-    async def ready(self) -> None:  # noqa: B027
-        """Wait until `write` may go on."""
+    def write(self, item: Body) -> bool:
+        """Send one item of the request.  False: it was taken, but await `ready()` before the next.
+
+        What is written before the worker has called home goes out when it does.  FrameTooLarge: it was not
+        taken.  A stream that is over sends nothing, and gives False.
+        """
+        raise TypeError("this stream was not expected with sends=True")
+
+    async def ready(self) -> bool:
+        """Wait until the worker has caught up.
+
+        False: no more is wanted, since the answer has ended, or the stream is closed or broken.
+        """
+        raise TypeError("this stream was not expected with sends=True")
 
     def end(self) -> None:
-        """End a request that is itself a stream."""
-        raise TypeError("this stream was not opened with sends=True")
+        """The request is whole.  Without this the handler's `receive` gives Broken, never End."""
+        raise TypeError("this stream was not expected with sends=True")
 
 
 class HomeStream(ABC):
@@ -378,7 +389,11 @@ class HomeStream(ABC):
         """Give the stream up without an end marker: the frontend sees it broken.  Idempotent."""
 
     async def receive(self) -> list[Part]:
-        """Items of a request that is itself a stream."""
+        """What has come of a request that is itself a stream: items, then End, or Broken if it is not whole.
+
+        As `PendingStream.receive`; what the last call gave has been consumed by then.  Where the info has no
+        `request`, TypeError.
+        """
         raise TypeError("this request is not a stream")
 
 
@@ -404,13 +419,18 @@ class ResponseTransport(ABC):
 
     @abstractmethod
     def expect(self, request_id: str, *, sends: bool = False) -> PendingStream:
-        """Reserve a subject for one attempt.  No I/O."""
+        """Reserve a subject for one attempt.  No I/O.
+
+        `sends`: the request is itself a stream; TypeError where the capabilities do not say
+        `streamed_requests`.
+        """
 
     @abstractmethod
     async def call_home(self, info: ConnectionInfo, control: Callable[[Control], None]) -> HomeStream:
         """Connect to the frontend (or use a connection there is) and open the request's stream.
 
-        `control` is called on the loop with STOP, KILL or GONE.  Raises CannotConnect.
+        `control` is called on the loop with STOP, KILL or GONE.  Where `info.request` says that the request
+        is itself a stream, its items are to be had from the HomeStream.  Raises CannotConnect.
         """
 
     def objection(self, info: ConnectionInfo) -> str | None:

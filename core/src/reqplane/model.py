@@ -213,14 +213,15 @@ class ConnectionInfo:
     """Where and as what a worker calls home: the member `info` of a request's head.
 
     `address` is host:port (`[v6]:port` too), `subject` a uuid that belongs to one attempt of one
-    request, `context` the request's id.
+    request, `context` the request's id.  `request`: the request is itself a stream, and a worker that knows
+    no shared connection calls home there too, for its items; None for a single request.
     """
 
     address: str
     subject: str
     context: str
     shared: SharedOffer | None = None
-    stream_type: str = "response"
+    request: ConnectionInfo | None = None
 
 
 # ── a response, seen from the frontend: plain items are bytes, these are the rest ────────────────────
@@ -287,7 +288,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a router policy gets to see of a call."""
+    """What a router policy gets to see of a call.
+
+    Where the request is a stream `payload` is the iterable of its items, to be left alone.
+    """
 
     payload: Any
     headers: Headers = field(default_factory=dict[str, str])

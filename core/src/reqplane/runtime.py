@@ -59,6 +59,18 @@ class Endpoint:
         """
         await self._runtime.serve(self.id, handler, Bounds(max_concurrent, max_queued))
 
+    async def serve_bidirectional_endpoint(
+        self, handler: Callable[..., Any], *, max_concurrent: int | None = None, max_queued: int | None = None
+    ) -> None:
+        """As `serve_endpoint`, for requests that are streams themselves.
+
+        `handler(request_stream, context)` or `handler(request_stream)`: an async generator or a coroutine
+        (one item), which reads the caller's items by `async for item in request_stream`
+        (reqplane.RequestStream), as they come or later.
+        """
+        bounds = Bounds(max_concurrent, max_queued)
+        await self._runtime.serve(self.id, handler, bounds, streamed=True)
+
     async def client(self, router_mode: str | None = None) -> Client:
         """A client of this endpoint, which knows by then the workers that there are.
 
@@ -129,8 +141,9 @@ class DistributedRuntime:
         bounds: Bounds | None = None,
         *,
         cancels: bool = True,
+        streamed: bool = False,
     ) -> None:
-        """See `Endpoint.serve_endpoint`.
+        """See `Endpoint.serve_endpoint`; with `streamed`, `Endpoint.serve_bidirectional_endpoint`.
 
         `cancels=False`: a handler whose answer nobody reads any more is not cancelled, it sees by its context
         that it was killed.
@@ -147,7 +160,10 @@ class DistributedRuntime:
             self.settings.drain_timeout,
             self._host.dynamo,
         )
-        serving = Serving(endpoint, adapt(handler), planes, self._answering, bounds, cancels=cancels)
+        adapted = adapt(handler, streamed=streamed)
+        serving = Serving(
+            endpoint, adapted, planes, self._answering, bounds, cancels=cancels, streamed=streamed
+        )
         done = asyncio.get_running_loop().create_future()
         self._serving[done] = endpoint
         try:
@@ -247,6 +263,7 @@ class DistributedRuntime:
             tuple(self._transports),
             self.settings.call_home_timeout,
             self.settings.stream_idle_timeout,
+            self._host.spawn,
             installs(installed()),
         )
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reqplane.context import Context
 from reqplane.errors import (
@@ -34,6 +34,7 @@ from reqplane.errors import (
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Observer, Outcome, PendingStream, ResponseTransport, RouterPolicy, Timers
 from reqplane.model import NEVER, Request
+from reqplane.pump import Pump, Spawn
 from reqplane.wire.frame import Frame
 from reqplane.wire.request import MAX_HEADER_BYTES
 from reqplane.wire.trace import INSTANCE
@@ -62,6 +63,7 @@ class Calling:
     planes: tuple[str, ...]
     call_home_timeout: float
     idle_timeout: float | None
+    spawn: Spawn
     installs: Mapping[str, str] = field(default_factory=dict[str, str])
     """What to type for planes that are not installed here, for messages."""
 
@@ -76,7 +78,10 @@ class Delivered:
 
 
 class Sending:
-    """One request on its way.  Forgotten, with its payload, when it has been delivered."""
+    """One request on its way.  Forgotten, with its payload, when it has been delivered.
+
+    A request that is itself a stream is delivered by its head; its items follow (reqplane.pump).
+    """
 
     __slots__ = (
         "_asked_again",
@@ -93,6 +98,7 @@ class Sending:
         "_request",
         "_stopped",
         "_tried",
+        "streamed",
     )
 
     def __init__(
@@ -107,6 +113,7 @@ class Sending:
     ) -> None:
         self._client = client
         self._request = request
+        self.streamed = hasattr(type(cast(object, request)), "__aiter__")
         self._policy = policy
         self._instance_id = instance_id
         self._context = context
@@ -140,6 +147,11 @@ class Sending:
                 return None
             return delivered
         return None
+
+    def pump(self, delivered: Delivered, failed: Callable[[Exception], None]) -> Pump:
+        """What sends the items, where the request is a stream."""
+        spawn = self._client.calling.spawn
+        return Pump(self._request, delivered.pending, delivered.worker.dialect.encode, spawn, failed)
 
     def stop(self) -> None:
         """Ask the handler to finish early; no other worker is asked from here on."""
@@ -226,7 +238,9 @@ class Sending:
     async def _send(self, worker: Worker, route: Route) -> Delivered:
         """By one plane: returns at the first of ack and call-home."""
         calling = self._client.calling
-        pending = self._pending = calling.response.expect(self._context.id)
+        expect = calling.response.expect
+        pending = expect(self._context.id, sends=True) if self.streamed else expect(self._context.id)
+        self._pending = pending
         ack: asyncio.Future[None] | None = None
         try:
             self._check_deadline("a worker to send to")
@@ -269,7 +283,7 @@ class Sending:
             headers = {**headers, INSTANCE: f"{instance.instance_id}/{instance.incarnation}"}
         codec = worker.dialect.name
         if self._encoded is None or self._encoded[0] != codec:
-            self._encoded = codec, worker.dialect.encode(self._request)
+            self._encoded = codec, b"" if self.streamed else worker.dialect.encode(self._request)
         timeout = None if self._deadline == NEVER else self._deadline - self._loop.time()
         in_head = None if route.carries_headers else headers
         metadata = self._context.metadata

@@ -84,13 +84,16 @@ class Serving:
         bounds: Bounds | None = None,
         *,
         cancels: bool = True,
+        streamed: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._planes = planes
         self._answering = answering
         bounds = bounds or Bounds()
         self._work = answering.workload.endpoint(str(endpoint), bounds.max_concurrent, bounds.max_queued)
-        self._accepting = ServedEndpoint(endpoint, handler, answering, self._work, cancels=cancels)
+        self._accepting = ServedEndpoint(
+            endpoint, handler, answering, self._work, cancels=cancels, streamed=streamed
+        )
         self._listeners: list[Listener] = []
         self._started = round(time.time(), 3)
 

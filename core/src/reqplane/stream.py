@@ -1,6 +1,7 @@
 """One call and its answer, asking side.
 
-Stream._start     the request goes out (reqplane.sending), by the first of ack and call-home
+Stream._start     the request goes out (reqplane.sending), by the first of ack and call-home; the items of one
+                  that is itself a stream follow (reqplane.pump) when the worker has called home
 Stream._items     receive ─► decode ─► yield … until the end marker, or an error that says what happened
 """
 
@@ -25,6 +26,7 @@ from reqplane.errors import (
 from reqplane.instances import Route, Worker
 from reqplane.interfaces import Outcome, PendingStream, RouterPolicy, Timer
 from reqplane.model import NEVER, Annotated, Broken, Control, End, Instance, Part, Prologue
+from reqplane.pump import Pump
 from reqplane.sending import Sending, locate
 from reqplane.wire.dialect import Fields
 from reqplane.wire.failure import error_from, is_error
@@ -64,6 +66,7 @@ class Stream:
         "_loop",
         "_pending",
         "_policy",
+        "_pump",
         "_reading",
         "_reason",
         "_route",
@@ -102,7 +105,7 @@ class Stream:
         self._reading = False
         self._left_early = False
         self._error: BaseException | None = None
-        self._reason: DeadlineExceeded | DeliveryUnknown | StreamBroken | None = None  # why we closed it
+        self._reason: Exception | None = None  # why we closed it
         self._follower: Callable[[Control], None] | None = None
         self._idle_since: float | None = None  # waiting for an item, where that is limited
         self._sending: Sending | None = Sending(
@@ -111,6 +114,7 @@ class Stream:
         self._worker: Worker | None = None
         self._route: Route | None = None
         self._pending: PendingStream | None = None
+        self._pump: Pump | None = None  # of a request that is a stream
         self._timer: Timer | None = None
         self._batch: Iterator[object] = iter(())  # of Part, or Fields
 
@@ -165,6 +169,8 @@ class Stream:
         under_way = self._pending or self._sending
         if under_way is not None:
             under_way.stop()
+        if self._pump is not None:
+            self._pump.stop()
 
     def __del__(self) -> None:
         if getattr(self, "_state", "over") == "open" and not self._loop.is_closed():
@@ -194,7 +200,15 @@ class Stream:
             self._finish(None, "done")  # it was stopped, or killed, before anybody had it
             return
         self._worker, self._route, self._pending = delivered.worker, delivered.route, delivered.pending
+        if sending.streamed:
+            self._pump = sending.pump(delivered, _weakly(self, Stream._request_failed))
         self._await_home(delivered.pending)
+
+    def _request_failed(self, error: Exception) -> None:
+        """The rest of the request, a stream, does not come: the call ends by what keeps it back."""
+        if self._state == "open" and self._pending is not None:
+            self._reason = self._reason or error
+            self._pending.close()
 
     # ── the one timer ──
 
@@ -202,6 +216,8 @@ class Stream:
         """Until the worker has called home its time-out counts beside the deadline, then the deadline."""
         if pending.opened.done():
             self._arm(self._deadline)
+            if self._pump is not None:
+                self._pump.start()
         else:
             limit = self._client.calling.call_home_timeout
             self._arm(min(self._deadline, self._loop.time() + limit))
@@ -210,6 +226,8 @@ class Stream:
     def _called_home(self, opened: asyncio.Future[None]) -> None:
         if self._state == "open" and not opened.cancelled():
             self._arm_open()
+            if self._pump is not None:
+                self._pump.start()
 
     def _arm_open(self) -> None:
         """For a stream whose worker has called home: the deadline, and the idle time of one who waits."""
@@ -253,7 +271,7 @@ class Stream:
         else:
             self._arm_open()  # it called home at this very moment
             return
-        pending.close()
+        self._close()
 
     # ── receiving ──
 
@@ -384,7 +402,7 @@ class Stream:
 
     def _broken(self, broken: Broken) -> None:
         if self._reason is not None:
-            if not isinstance(self._reason, DeliveryUnknown):
+            if isinstance(self._reason, DeadlineExceeded | StreamBroken):
                 self._reason.items_received = self.items_received
             raise self._reason
         if self._stopping:
@@ -406,7 +424,7 @@ class Stream:
             self._sending.leave()
         elif self._pending is not None:
             self._pending.kill()
-            self._pending.close()
+            self._close()
 
     def _finish(self, error: BaseException | None, outcome: Outcome) -> None:
         """Let go of everything; idempotent.  `outcome` is what the policy is told of the worker."""
@@ -418,8 +436,7 @@ class Stream:
         self._disarm()
         if self._sending is not None:
             self._sending.leave()
-        if self._pending is not None:
-            self._pending.close()
+        self._close()
         if started:
             if self._follower is not None:
                 self._context.unfollow(self._follower)
@@ -427,6 +444,13 @@ class Stream:
                 self._policy.finished(self._worker.instance, outcome)
             for observer in self._client.calling.observers:
                 observer.call_finished(self._context.id, self.items_received, error)
+
+    def _close(self) -> None:
+        """Neither take nor send any more."""
+        if self._pending is not None:
+            self._pending.close()
+        if self._pump is not None:
+            self._pump.stop()
 
     def _locate(self, error: ReqplaneError) -> ReqplaneError:
         locate(error, self.request_id, self._client.path, self._worker, self._route)

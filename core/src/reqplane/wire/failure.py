@@ -10,7 +10,8 @@
 The three of `error_type`, `class` and `reason` belong together: Dynamo takes any other for `Internal`, and an
 `error_type` that it does not know for a broken item.  Which exception has which was recorded from Dynamo
 1.6.1, see `kind_of`.  Ours: `payload_index` in `error` says that an item could not be encoded, or (null) that
-the request could not be decoded.  A traceback never leaves the worker.
+the request could not be decoded; with `"payload_in_request": true` an item of a request that is a stream
+could not.  A traceback never leaves the worker.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def error_fields(error: BaseException, *, uncarried: bool = False, most: int = M
         detail["public"] = {"type": "message", "message": text}  # by this Dynamo's caller knows the type
     if uncarried and isinstance(error, PayloadError):
         detail["payload_index"] = error.index
+        if error.in_request:
+            detail["payload_in_request"] = True
         detail["message"] = _carriable(error.problem, most)
     return {"event": "error", "comment": [_CAUGHT + text], "error": detail}
 
@@ -141,7 +144,7 @@ def error_from(fields: Mapping[str, Any], items_received: int) -> ReqplaneError:
         detail = {**detail, "message": message}
     index = detail.get("payload_index", ...)
     if index is None or isinstance(index, int):
-        return PayloadError(message, index=index)
+        return PayloadError(message, index=index, in_request=detail.get("payload_in_request") is True)
     name, colon, _ = message.partition(":")
     name = name.rpartition(".")[2]  # of a class within another
     error_type = name if colon and name.isidentifier() else None

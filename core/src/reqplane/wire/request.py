@@ -13,8 +13,11 @@
            "shared": {"v": 1, "process": "<32 hex>", "window": 262144, "max_frame": 33554432}}
 
 The form is Dynamo's, recorded from its wheels, which ignore unknown members on every level; `shared` is
-how a shared response connection is offered (reqplane.wire.shared).  A request that is itself a stream has
-"request_type": "many_in" and a second "request_stream_connection_info".
+how a shared response connection is offered (reqplane.wire.shared).
+
+A request that is itself a stream has "request_type": "many_in", no body, and beside `connection_info` a
+member "request_stream_connection_info" of the same form, whose info has a subject of its own and
+"stream_type": "request".  A worker that takes the offer of a shared connection needs only the first.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from reqplane.model import ConnectionInfo, Headers, SharedOffer
 from reqplane.wire.trace import carried
 
 _ID, _SUBJECT = "<<request-id>>", "<<subject>>"
+_SINGLE, _STREAM = "single_in", "many_in"
 _MAX_TIMEOUT_MS = 2**53
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -47,7 +51,6 @@ class RequestHead:
     timeout: float | None = None
     headers: Headers = field(default_factory=dict[str, str])
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    request_stream: ConnectionInfo | None = None
 
 
 class HeadTemplate:
@@ -61,11 +64,11 @@ class HeadTemplate:
     def __init__(self, endpoint: str, codec: str, info: ConnectionInfo) -> None:
         self.address = info.address
         self._offer = info.shared
-        head: dict[str, Any] = {"id": _ID, "request_type": "single_in", "response_type": "many_out"}
+        head: dict[str, Any] = {"id": _ID, "request_type": _SINGLE, "response_type": "many_out"}
         if codec != "json":
             head["payload_codec"] = codec
         head["endpoint"] = endpoint
-        head["connection_info"] = {"transport": "tcp_server", "info": _dump(_info_members(info))}
+        head["connection_info"] = _connection_info(info, _SUBJECT, _ID, "response")
         text = _dump(head)[:-1]
         self._first, rest = text.split(_ID, 1)
         self._second, rest = rest.split(_SUBJECT, 1)
@@ -93,8 +96,18 @@ class HeadTemplate:
             tail += f',"headers":{_dump(dict(headers))}'
         if metadata:
             tail += f',"metadata":{_dump(dict(metadata))}'
-        text = f"{self._first}{once}{self._second}{info.subject}{between}{twice}{last}{tail}}}"
+        second = self._second
+        if info.request is not None:
+            second = second.replace(_SINGLE, _STREAM, 1)
+            tail += _request_member(info.request)
+        text = f"{self._first}{once}{second}{info.subject}{between}{twice}{last}{tail}}}"
         return text.encode()
+
+
+def _request_member(info: ConnectionInfo) -> str:
+    """What the head of a request has in addition that is a stream."""
+    members = _connection_info(info, info.subject, info.context, "request")
+    return f',"request_stream_connection_info":{_dump(members)}'
 
 
 def _escaped(request_id: str) -> tuple[str, str]:
@@ -109,19 +122,19 @@ def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _info_members(info: ConnectionInfo) -> dict[str, Any]:
+def _connection_info(info: ConnectionInfo, subject: str, context: str, stream_type: str) -> dict[str, str]:
     members: dict[str, Any] = {
         "address": info.address,
-        "subject": _SUBJECT,
-        "context": _ID,
-        "stream_type": info.stream_type,
+        "subject": subject,
+        "context": context,
+        "stream_type": stream_type,
     }
     if info.shared is not None:
         offer = info.shared
         members["shared"] = {"v": offer.version, "process": offer.process, "window": offer.window}
         if offer.max_frame is not None:
             members["shared"]["max_frame"] = offer.max_frame
-    return members
+    return {"transport": "tcp_server", "info": _dump(members)}
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────
@@ -142,21 +155,29 @@ def decode_head(header: bytes) -> RequestHead:
     headers = members.get("headers", {})
     if not isinstance(headers, dict):
         raise WireError(f"headers are {headers!r:.60}, wanted an object")
-    stream = members.get("request_stream_connection_info")
     endpoint = members.get("endpoint")
     return RequestHead(
         request_id=_text(members, "id"),
-        connection=_connection(members.get("connection_info"), "connection_info"),
+        connection=_connection(members.get("connection_info"), "connection_info", _request_info(members)),
         codec=_text(members, "payload_codec", "json"),
         endpoint=None if endpoint is None else _text(members, "endpoint"),
         timeout=None if timeout_ms is None else timeout_ms / 1000,
         headers=carried(cast("Mapping[str, Any]", headers)),
         metadata=_metadata(members.get("metadata")),
-        request_stream=None if stream is None else _connection(stream, "request_stream_connection_info"),
     )
 
 
-def _connection(value: Any, name: str) -> ConnectionInfo:
+def _request_info(members: Mapping[str, Any]) -> ConnectionInfo | None:
+    """Where a request comes from that is a stream; None for a single one."""
+    stream = members.get("request_stream_connection_info")
+    if stream is not None:
+        return _connection(stream, "request_stream_connection_info")
+    if members.get("request_type") == _STREAM:
+        raise WireError(f"request_stream_connection_info is missing, which a {_STREAM} request needs")
+    return None
+
+
+def _connection(value: Any, name: str, request: ConnectionInfo | None = None) -> ConnectionInfo:
     if not isinstance(value, dict):
         raise WireError(f"{name} is {value!r:.60}, wanted an object")
     info = _object(_text(cast("dict[str, Any]", value), "info"), f"{name}.info")
@@ -165,7 +186,7 @@ def _connection(value: Any, name: str) -> ConnectionInfo:
         subject=_text(info, "subject"),
         context=_text(info, "context", ""),
         shared=_offer(info.get("shared")),
-        stream_type=_text(info, "stream_type", "response"),
+        request=request,
     )
 
 

@@ -11,6 +11,14 @@ The worker connects to the address in the request's head and writes, each as one
 The frontend may write back the header-only frames "stop" and "kill".  A connection that closes before the
 end marker is a broken stream.  Recorded from Dynamo 0.7 to 1.6; bodies are in the request's codec.
 
+For a request that is itself a stream (Dynamo 1.6) the worker connects once more, and the frontend writes:
+
+    1    header-only  {"subject":"…","stream_type":"request"}           the worker's, as above
+    2…   body-only    the items, each by itself
+    n    header-only  "sentinel"; or "stop" or "kill", where the request breaks off by that
+
+Here too a connection that closes before the sentinel is a broken stream.
+
 The plugin frames, the core wraps: this file has both, and shares nothing between them.
 """
 
@@ -68,6 +76,20 @@ def read_control(header: bytes, body: Body) -> Control:
         if not body and header == _dump(kind.value):
             return kind
     raise WireError(f'wanted "stop" or "kill", got {bytes(header)!r:.80}')
+
+
+def read_requested(header: bytes, body: bytes | bytearray) -> Part | Control:
+    """What the frontend wrote on the connection of a request: an item, End, STOP or KILL."""
+    if not header:
+        return body
+    if header == SENTINEL and not body:
+        return End()
+    try:
+        return read_control(header, body)
+    except WireError:
+        raise WireError(
+            f'wanted an item, "sentinel", "stop" or "kill", got the header {bytes(header)!r:.80}'
+        ) from None
 
 
 def read_handshake(header: bytes, body: bytes) -> Handshake:

@@ -1,9 +1,10 @@
 """The shared call-home connection, version 1: one TCP connection for all streams of two processes.
 
-The worker connects and opens with a header-only frame `{"shared":1,"process":"…","worker":"…"}`, where
-`process` is what the frontend drew at its start and put into each request's head: a frontend that was
-restarted behind the same address is another process, and never meets frames meant for its predecessor.
-The frontend answers `{"shared":1,"heartbeat_ms":1000}` or closes.
+The worker connects and opens with a header-only frame
+`{"shared":1,"process":"…","worker":"…","max_frame":33554432}`, where `process` is what the frontend drew at
+its start and put into each request's head: a frontend that was restarted behind the same address is another
+process, and never meets frames meant for its predecessor.  The frontend answers
+`{"shared":1,"heartbeat_ms":1000}` or closes.
 
 From then on both sides send two-part frames with a header of 5 bytes: kind u8, stream u32 big-endian.
 The worker numbers streams from 1 up and never uses a number again; 0 is the connection itself.
@@ -14,11 +15,15 @@ The worker numbers streams from 1 up and never uses a number again; 0 is the con
     4 ANNOTATED  {"event","comment",…}          9 PING    10 PONG
     5 END        empty, or a load report       11 REPORT   load, JSON      12 BYE   no new streams
 
-Credit counts body bytes of ITEM and ANNOTATED (an empty one counts as 1), for each stream, starting at the
-offered window.  A sender whose credit is above zero may send one whole item of any legal size; the reader
-gives credit back when its application has consumed half the window.  So a stream holds at most a window
-and one item, and no side ever has to stop reading the socket; a sender that does not keep to this is killed.
-The offer's `max_frame` is the largest item that the frontend takes; a larger one would cost the connection.
+A request that is itself a stream comes by the same stream: the frontend sends ITEM and, when it is whole,
+END; the worker sends CREDIT.
+
+Credit counts body bytes of ITEM and ANNOTATED (an empty one counts as 1), for each stream and direction,
+starting at the offered window.  A sender whose credit is above zero may send one whole item of any legal
+size; the reader gives credit back when its application has consumed half the window.  So a stream holds at
+most a window and one item, and no side ever has to stop reading the socket; a sender that does not keep to
+this is killed.  The offer's `max_frame` is the largest item that the frontend takes, the opening's the
+largest that the worker takes; a larger one would cost the connection.
 
 Unknown kinds are ignored.  A stream number up to the highest opened is ignored when it is not known any
 more; one above it is answered with KILL.
@@ -122,15 +127,22 @@ class SharedDecoder:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A worker's first frame: which frontend process it wants, and its own incarnation."""
+    """A worker's first frame: which frontend process it wants, and its own incarnation.
+
+    `max_frame` is the largest item in bytes that it takes; None = it does not say.
+    """
 
     process: str
     worker: int
+    max_frame: int | None = None
 
 
-def opening(process: str, worker: int) -> bytes:
+def opening(process: str, worker: int, max_frame: int | None = None) -> bytes:
     """The worker's first frame."""
-    return Frame(_dump({"shared": 1, "process": process, "worker": str(worker)})).head
+    members: dict[str, Any] = {"shared": 1, "process": process, "worker": str(worker)}
+    if max_frame is not None:
+        members["max_frame"] = max_frame
+    return Frame(_dump(members)).head
 
 
 def read_opening(header: bytes, body: bytes) -> Opening:
@@ -141,7 +153,8 @@ def read_opening(header: bytes, body: bytes) -> Opening:
         raise WireError("the opening wants a process and a worker, both strings")
     if not worker.isascii() or not worker.isdigit() or len(worker) > 20:
         raise WireError(f"the opening's worker is {worker!r:.40}, wanted a number")
-    return Opening(process, int(worker))
+    largest = members.get("max_frame")
+    return Opening(process, int(worker), largest if type(largest) is int and largest > 0 else None)
 
 
 def welcome(heartbeat_ms: int) -> bytes:

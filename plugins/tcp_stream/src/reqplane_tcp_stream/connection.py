@@ -9,9 +9,12 @@ from collections.abc import Collection
 from typing import cast
 
 from reqplane.interfaces import Host
+from reqplane.model import Body
 
 LINGER = 2.0
 """Seconds that a peer has to take what was written before the close."""
+_SEND_ALONE_FROM = 64 * 1024
+"""A body of this size is not copied to stand behind its prefix."""
 _PROBES = 3
 """How often the system asks a silent peer, within the time after which it is given up."""
 
@@ -50,6 +53,15 @@ class Connection(asyncio.Protocol):
             self.ended.set_result(None)
 
     # ── for subclasses ──
+
+    def write_frame(self, head: bytes, body: Body = b"") -> None:
+        """Write at once; on a connection that is closing it goes nowhere."""
+        assert self._transport is not None
+        if len(body) < _SEND_ALONE_FROM:
+            self._transport.write(b"".join((head, body)))
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
 
     def closed(self, reason: str) -> None:
         """The connection is gone; called once."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from reqplane.errors import WireError
 from reqplane.interfaces import Host
-from reqplane.model import Annotated, Broken, End, Prologue
+from reqplane.model import Annotated, Body, Broken, Control, End, Prologue
 from reqplane.wire import shared
 
-from reqplane_tcp_stream.pending import PendingTcpStream, Subjects
+from reqplane_tcp_stream.pending import PendingTcpStream
 from reqplane_tcp_stream.shared import SharedConnection
+from reqplane_tcp_stream.subjects import Subjects
 
 _STARTED = Prologue()
 _WHOLE = End()
@@ -20,15 +21,23 @@ _WHOLE = End()
 class FrontendConnection(SharedConnection):
     """One worker process's shared connection, whose opening was right."""
 
+    has_credit = True
+
     def __init__(
-        self, host: Host, subjects: Subjects, worker: int, gone: Callable[[FrontendConnection], None]
+        self,
+        host: Host,
+        subjects: Subjects,
+        opening: shared.Opening,
+        gone: Callable[[FrontendConnection], None],
     ) -> None:
         super().__init__(host)
         self._subjects = subjects
         self._gone = gone
         self._streams: dict[int, PendingTcpStream] = {}
         self._highest = 0
-        self.worker = worker
+        self.worker = opening.worker
+        ours = host.limits.max_frame_bytes
+        self.largest = ours if opening.max_frame is None else min(ours, opening.max_frame)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -74,6 +83,8 @@ class FrontendConnection(SharedConnection):
         elif kind == shared.KILL:
             del self._streams[number]
             stream.finish(Broken("the worker gave the stream up"))
+        elif kind == shared.CREDIT:
+            stream.credit(shared.read_credit(body))
 
     def _open_stream(self, number: int, subject: bytes) -> None:
         if number <= self._highest:
@@ -111,6 +122,19 @@ class FrontendConnection(SharedConnection):
 
     # ── what its streams say ──
 
+    @property
+    def sink(self) -> FrontendConnection:
+        return self
+
+    def request_item(self, number: int, body: Body) -> None:
+        self.send(shared.ITEM, number, body, True)
+
+    def request_end(self, number: int) -> None:
+        self.send(shared.END, number)
+
+    def request_cut(self, number: int, control: Control) -> None:
+        """The worker knows by what ended the stream, or by the STOP that it gets."""
+
     def credit(self, number: int, amount: int) -> None:
         self.send(shared.CREDIT, number, shared.credit_body(amount))
 
@@ -121,6 +145,11 @@ class FrontendConnection(SharedConnection):
         """What still comes of the stream is ignored."""
         self.send(shared.KILL, number, urgent=True)
         self._streams.pop(number, None)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        for stream in list(self._streams.values()):
+            stream.wake()
 
     def closed(self, reason: str) -> None:
         super().closed(reason)

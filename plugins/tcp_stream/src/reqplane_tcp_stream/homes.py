@@ -14,8 +14,9 @@ from reqplane.wire import shared
 
 from reqplane_tcp_stream.connection import close_all
 from reqplane_tcp_stream.dial import Dialler, Key
-from reqplane_tcp_stream.pending import subject_key
 from reqplane_tcp_stream.single import SingleHomeStream
+from reqplane_tcp_stream.single_request import RequestHome
+from reqplane_tcp_stream.subjects import subject_key
 from reqplane_tcp_stream.worker import WorkerConnection
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class HomeConnections:
         self._most = most_connections(_MOST_CONNECTIONS, _SHARE)
         self._current: dict[Key, WorkerConnection] = {}  # where new streams go
         self._all: set[WorkerConnection] = set()  # those that take no new streams too
-        self._singles: set[SingleHomeStream] = set()
+        self._singles: set[SingleHomeStream | RequestHome] = set()
         self._connecting: dict[Key, asyncio.Task[WorkerConnection]] = {}
         self._dialling: set[asyncio.Task[Any]] = set()
         self._reports: dict[str | None, bytes] = {}  # what was told last, by endpoint
@@ -52,7 +53,7 @@ class HomeConnections:
         connection = self._current.get((info.address, offer.process))
         if connection is None or connection.leaving:
             connection = await self._connect((info.address, offer.process))
-        return connection.open_stream(subject, offer, control)
+        return connection.open_stream(subject, offer, control, streamed=info.request is not None)
 
     # ── one connection for a process ──
 
@@ -101,20 +102,33 @@ class HomeConnections:
     # ── one connection for a stream ──
 
     async def _single(self, info: ConnectionInfo, control: Callable[[Control], None]) -> SingleHomeStream:
-        key = (info.address, "")
-        stream = SingleHomeStream(self._host, info.subject, self._singles.discard)
-        task = self._start(self._dialler.dial(key, stream), key)
-        self._singles.add(stream)
+        """Connect; for a request that is a stream itself twice, its own connection first, as Dynamo does."""
+        request = None
+        if info.request is not None:
+            request = RequestHome(self._host, info.request.subject, self._singles.discard)
+            await self._reach(info.request.address, request)
+        try:
+            stream = SingleHomeStream(self._host, info.subject, self._singles.discard, request)
+            await self._reach(info.address, stream)
+        except BaseException:
+            if request is not None:
+                request.give_up("the answer's connection can't be made")
+            raise
+        stream.start(control)
+        return stream
+
+    async def _reach(self, address: str, connection: SingleHomeStream | RequestHome) -> None:
+        key = (address, "")
+        task = self._start(self._dialler.dial(key, connection), key)
+        self._singles.add(connection)
         try:
             await _outcome(task, key)
         except BaseException:
             task.cancel()
-            stream.give_up("it is not wanted any more")
+            connection.give_up("it is not wanted any more")
             raise
-        if stream.lost:
-            raise _cannot(info.address, "the frontend closed the connection; it may have been restarted")
-        stream.start(control)
-        return stream
+        if connection.lost:
+            raise _cannot(address, "the frontend closed the connection; it may have been restarted")
 
     # ── all of them ──
 

@@ -15,17 +15,17 @@ from collections.abc import Callable
 
 from reqplane.errors import FrameTooLarge, WireError
 from reqplane.interfaces import HomeStream, Host, Timer
-from reqplane.model import Body, Broken, Control, End, Part, Prologue
+from reqplane.model import Broken, Control, End, Part, Prologue
 from reqplane.wire import response
 from reqplane.wire.frame import FrameDecoder
 
 from reqplane_tcp_stream.connection import LINGER, Connection
+from reqplane_tcp_stream.inbox import WHY
 from reqplane_tcp_stream.pending import PendingTcpStream
+from reqplane_tcp_stream.single_request import RequestHome
 
 _CONTROL_LIMIT = 1024
 """Bytes of what a frontend writes back: "stop" and "kill" have 30."""
-_SEND_ALONE_FROM = 64 * 1024
-"""A body of this size is not copied to stand behind its prefix."""
 _TAIL_TIME = 600.0
 """Seconds that a frontend has to read the last of an answer; the handler is long done."""
 
@@ -46,6 +46,10 @@ class SingleFrontend(Connection):
         super().connection_made(transport)
         self.keep_alive()
         self._stream.open(self, 0, enveloped=True)
+
+    @property
+    def sink(self) -> None:
+        """A request that is a stream has a connection of its own (reqplane_tcp_stream.single_request)."""
 
     # ── what the worker says ──
 
@@ -126,12 +130,19 @@ class SingleFrontend(Connection):
 
 
 class SingleHomeStream(Connection, HomeStream):
-    """The worker's end: one answer on its way home."""
+    """The worker's end: one answer on its way home.  `request` is the request's, where that is a stream."""
 
-    def __init__(self, host: Host, subject: str, gone: Callable[[SingleHomeStream], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        subject: str,
+        gone: Callable[[SingleHomeStream], None],
+        request: RequestHome | None = None,
+    ) -> None:
         super().__init__(host)
         self.enveloped = True
         self._subject = subject
+        self._request = request
         self._gone = gone
         self._limit = host.limits.max_frame_bytes
         self._decoder = FrameDecoder(_CONTROL_LIMIT)
@@ -145,13 +156,15 @@ class SingleHomeStream(Connection, HomeStream):
         super().connection_made(transport)
         if not self.lost:
             self.keep_alive()
-            self._write(response.handshake(self._subject))
+            self.write_frame(response.handshake(self._subject))
 
     def start(self, control: Callable[[Control], None]) -> None:
         """From now on tell `control` what the frontend says, and if it has said something already."""
         self._control = control
         if self._stopped:
             self._told(Control.STOP)
+        if self._request is not None:
+            self._request.start(self._told)
 
     # ── the core's side ──
 
@@ -159,9 +172,9 @@ class SingleHomeStream(Connection, HomeStream):
         if self._over:
             return
         if error is None:
-            self._write(response.prologue(None))
+            self.write_frame(response.prologue(None))
         else:
-            self._write(response.prologue(error or "the handler could not be started"))
+            self.write_frame(response.prologue(error or "the handler could not be started"))
             self._await_close()
 
     def write(self, body: bytes, annotated: bool = False) -> bool:
@@ -169,7 +182,7 @@ class SingleHomeStream(Connection, HomeStream):
             return True
         if len(body) > self._limit:
             raise FrameTooLarge(len(body), self._limit, "DYN_MAX_FRAME_BYTES sets the limit")
-        self._write(*response.item(body))
+        self.write_frame(*response.item(body))
         return self.writable
 
     async def ready(self) -> None:
@@ -184,8 +197,8 @@ class SingleHomeStream(Connection, HomeStream):
         if self._over:
             return
         if body:
-            self._write(*response.item(body))
-        self._write(response.sentinel())
+            self.write_frame(*response.item(body))
+        self.write_frame(response.sentinel())
         self._await_close()
 
     def abort(self) -> None:
@@ -193,14 +206,16 @@ class SingleHomeStream(Connection, HomeStream):
         if not self._over:
             self._over = True
             self._close()
+            self._request_over("its answer has ended")
 
-    def _write(self, head: bytes, body: Body = b"") -> None:
-        assert self._transport is not None
-        if len(body) < _SEND_ALONE_FROM:
-            self._transport.write(b"".join((head, body)))
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
+    async def receive(self) -> list[Part]:
+        if self._request is None:
+            return await super().receive()
+        return await self._request.receive()
+
+    def _request_over(self, reason: str) -> None:
+        if self._request is not None:
+            self._request.finish(reason)
 
     # ── what the frontend says ──
 
@@ -224,6 +239,7 @@ class SingleHomeStream(Connection, HomeStream):
         else:
             self._over = True
         self._wake()
+        self._request_over(WHY[control])
         if self._control is not None:
             try:
                 self._control(control)
@@ -250,6 +266,7 @@ class SingleHomeStream(Connection, HomeStream):
     def _await_close(self) -> None:
         """The answer is whole: the frontend closes; if it forgets to, we do."""
         self._over = True
+        self._request_over("its answer has ended")
         self._last = self._host.timers.at(self._loop.time() + LINGER, self._close)
 
     def _close(self) -> None:

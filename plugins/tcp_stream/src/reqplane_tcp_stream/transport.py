@@ -22,9 +22,11 @@ from reqplane_tcp_stream.connection import Connection, close_all
 from reqplane_tcp_stream.dial import Dialler
 from reqplane_tcp_stream.frontend import FrontendConnection
 from reqplane_tcp_stream.homes import HomeConnections
-from reqplane_tcp_stream.pending import PendingTcpStream, Subjects, subject_key
+from reqplane_tcp_stream.pending import PendingTcpStream
 from reqplane_tcp_stream.settings import FIRST_PORT, TcpStreamSettings
 from reqplane_tcp_stream.single import SingleFrontend
+from reqplane_tcp_stream.single_request import RequestFrontend
+from reqplane_tcp_stream.subjects import Subjects, subject_key
 
 _BACKLOG = 1024
 _MAX_UNPROVEN = 256
@@ -38,7 +40,9 @@ class TcpStreamTransport(ResponseTransport):
     """
 
     name = "tcp_stream"
-    capabilities = ResponseCapabilities(shared_connection=True, credit=True, heartbeats=True, reports=True)
+    capabilities = ResponseCapabilities(
+        shared_connection=True, credit=True, heartbeats=True, reports=True, streamed_requests=True
+    )
     settings = TcpStreamSettings
     loopback: ClassVar[Mapping[str, str]] = {
         "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
@@ -103,20 +107,28 @@ class TcpStreamTransport(ResponseTransport):
     def _shared(self, opening: Opening) -> FrontendConnection:
         if opening.process != self._host.process:
             raise WireError("a worker called for another process, perhaps this one's predecessor")
-        return FrontendConnection(self._host, self._subjects, opening.worker, self._connections.discard)
+        return FrontendConnection(self._host, self._subjects, opening, self._connections.discard)
 
-    def _single(self, handshake: Handshake) -> SingleFrontend:
+    def _single(self, handshake: Handshake) -> SingleFrontend | RequestFrontend:
         key = subject_key(handshake.subject)
-        if key is None or handshake.stream_type != "response":
-            raise WireError("the handshake is not for an answer of this frontend")
+        if key is None or handshake.stream_type not in ("response", "request"):
+            raise WireError("the handshake is not for a stream of this frontend")
+        if handshake.stream_type == "request":
+            return self._request(key)
         stream = self._subjects.claim(key)
         if stream is None:
             raise WireError("a worker called for an answer that nobody waits for, or not any more")
         return SingleFrontend(self._host, stream, self._connections.discard)
 
+    def _request(self, key: bytes) -> RequestFrontend:
+        stream = self._subjects.claim_request(key)
+        if stream is None:
+            raise WireError("a worker called for a request that is no stream, or over, or somebody else's")
+        return RequestFrontend(self._host, stream, self._connections.discard)
+
     def expect(self, request_id: str, *, sends: bool = False) -> PendingTcpStream:
         if sends:
-            raise TypeError("requests that are streams are not supported yet")
+            return self._subjects.expect_sending(request_id)
         return self._subjects.expect(request_id)
 
     # ── worker ──
@@ -125,7 +137,20 @@ class TcpStreamTransport(ResponseTransport):
         return await self._homes.call_home(info, control)
 
     def objection(self, info: ConnectionInfo) -> str | None:
-        return self._objection(info.address)
+        if info.request is None:
+            return self._objection(info.address)
+        return self._objection(info.address) or self._objection(info.request.address) or self._too_wide(info)
+
+    def _too_wide(self, info: ConnectionInfo) -> str | None:
+        """A request may fill its window here, so that is not the frontend's alone to choose."""
+        limits = self._host.limits
+        most = max(limits.max_frame_bytes, limits.stream_window_bytes)
+        if info.shared is None or info.shared.window <= most:
+            return None
+        return (
+            f"the request is a stream with a window of {info.shared.window} bytes (the frontend's "
+            f"DYN_STREAM_WINDOW_BYTES); this worker, by its DYN_MAX_FRAME_BYTES, allows {most}"
+        )
 
     def report(self, load: Load) -> None:
         self._homes.report(load)

@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 from reqplane.errors import FrameTooLarge, WireError
 from reqplane.interfaces import HomeStream, Host
-from reqplane.model import Control, SharedOffer
+from reqplane.model import Broken, Control, End, Part, SharedOffer
 from reqplane.wire import shared
 from reqplane.wire.frame import take_first
 
 from reqplane_tcp_stream.dial import Key
+from reqplane_tcp_stream.inbox import WHY, Inbox
 from reqplane_tcp_stream.shared import SharedConnection
 
 _LEAST_HEARTBEAT_MS = 50
 """However often a frontend wants to be asked whether it is there."""
+_WHOLE = End()
 _LONGEST_ERROR = 1000
 """Characters of the text that says why a handler could not start: within every limit, in any script."""
 
@@ -107,6 +109,77 @@ class HomeTcpStream(HomeStream):
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
+    def requested(self, body: bytes | bytearray) -> None:
+        """An item of the request: of one that is no stream there are none."""
+
+    def request_ended(self) -> None:
+        """The request is whole."""
+
+
+class StreamedHome(HomeTcpStream):
+    """One answer to a request that is itself a stream."""
+
+    __slots__ = ("_request",)
+
+    def __init__(
+        self,
+        connection: WorkerConnection,
+        number: int,
+        offer: SharedOffer,
+        control: Callable[[Control], None],
+    ) -> None:
+        super().__init__(connection, number, offer, control)
+        self._request = _Request(self, offer.window, connection.loop)
+
+    async def receive(self) -> list[Part]:
+        return await self._request.receive()
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._request.finish(Broken("its answer has ended"))
+
+    def give_credit(self, amount: int) -> None:
+        if not self._over:
+            self._connection.send(shared.CREDIT, self._number, shared.credit_body(amount))
+
+    def overrun(self) -> None:
+        """The frontend sends more than it may: it gets no answer, and the handler is cut off."""
+        self.abort()
+        self.told(Control.KILL)
+
+    # ── the connection's side ──
+
+    def told(self, control: Control) -> None:
+        self._request.finish(Broken(WHY[control]))
+        super().told(control)
+
+    def requested(self, body: bytes | bytearray) -> None:
+        self._request.item(body)
+
+    def request_ended(self) -> None:
+        self._request.finish(_WHOLE)
+
+
+class _Request(Inbox):
+    """What has come of a request."""
+
+    __slots__ = ("_home",)
+
+    def __init__(self, home: StreamedHome, window: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(window, loop)
+        self._home = home
+
+    def item(self, body: bytes | bytearray) -> None:
+        if not self._over:
+            super().item(body)
+
+    def consumed(self, amount: int) -> None:
+        self._home.give_credit(amount)
+
+    def overrun(self) -> None:
+        self.finish(Broken(f"the frontend sent more than the {self._window} bytes that may be unread"))
+        self._home.overrun()
+
 
 class WorkerConnection(SharedConnection):
     """This process's shared connection to one frontend process."""
@@ -130,7 +203,8 @@ class WorkerConnection(SharedConnection):
         super().connection_made(transport)
         assert self._transport is not None
         if not self.lost:
-            self._transport.write(shared.opening(self.key[1], self._host.incarnation))
+            largest = self._host.limits.max_frame_bytes
+            self._transport.write(shared.opening(self.key[1], self._host.incarnation, largest))
 
     def data_received(self, data: bytes) -> None:
         if self.lost or self.welcomed.done():
@@ -160,12 +234,18 @@ class WorkerConnection(SharedConnection):
         return not self._streams
 
     def open_stream(
-        self, subject: bytes, offer: SharedOffer, control: Callable[[Control], None]
+        self,
+        subject: bytes,
+        offer: SharedOffer,
+        control: Callable[[Control], None],
+        *,
+        streamed: bool = False,
     ) -> HomeTcpStream:
-        """Claim a subject."""
+        """Claim a subject; `streamed`: the request is a stream itself."""
         self._last += 1
         self.last_used = self._loop.time()
-        stream = self._streams[self._last] = HomeTcpStream(self, self._last, offer, control)
+        form = StreamedHome if streamed else HomeTcpStream
+        stream = self._streams[self._last] = form(self, self._last, offer, control)
         self.send(shared.OPEN, self._last, subject)
         return stream
 
@@ -173,6 +253,10 @@ class WorkerConnection(SharedConnection):
         """The largest item that both sides take."""
         ours = self._host.limits.max_frame_bytes
         return ours if offer.max_frame is None else min(ours, offer.max_frame)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
 
     def waiter(self) -> asyncio.Future[None]:
         return self._loop.create_future()
@@ -201,6 +285,10 @@ class WorkerConnection(SharedConnection):
         elif kind == shared.KILL:
             self.drop(number)
             stream.told(Control.KILL)
+        elif kind == shared.ITEM:
+            stream.requested(body)
+        elif kind == shared.END:
+            stream.request_ended()
 
     def resume_writing(self) -> None:
         super().resume_writing()

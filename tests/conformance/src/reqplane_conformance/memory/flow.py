@@ -34,8 +34,10 @@ class Credit:
         self.over = True
         self._more.set()
 
-    async def ready(self) -> None:
+    async def ready(self) -> bool:
+        """False: it is over."""
         await self._more.wait()
+        return not self.over
 
 
 class Inbox:

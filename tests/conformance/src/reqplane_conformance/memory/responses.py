@@ -78,9 +78,10 @@ class MemoryResponses(ResponseTransport):
             self.advertised = listen(self._settings.port, self)
 
     def expect(self, request_id: str, *, sends: bool = False) -> PendingStream:
-        info = ConnectionInfo(self.advertised, str(uuid.uuid4()), request_id, self._offer)
+        request = ConnectionInfo(self.advertised, str(uuid.uuid4()), request_id) if sends else None
+        info = ConnectionInfo(self.advertised, str(uuid.uuid4()), request_id, self._offer, request)
         pending = self._expected[info.subject] = self.pending_class(
-            info, sends, lambda: self._expected.pop(info.subject, None)
+            info, lambda: self._expected.pop(info.subject, None)
         )
         return pending
 
@@ -144,7 +145,8 @@ class MemoryResponses(ResponseTransport):
         number = side.last
         ours = self.host.limits.max_frame_bytes
         largest = ours if offer.max_frame is None else min(ours, offer.max_frame)
-        home = side.streams[number] = self.home_class(side, number, offer.window, largest, control)
+        streamed = info.request is not None
+        home = side.streams[number] = self.home_class(side, number, offer.window, largest, control, streamed)
         side.tell(lambda there: there.owner.claim(there, number, info.subject))  # type: ignore[attr-defined]
         return home
 

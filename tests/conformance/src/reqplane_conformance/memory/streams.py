@@ -16,7 +16,7 @@ from reqplane_conformance.memory.lines import Side
 class MemoryPending(PendingStream):
     """The frontend's end: one attempt's answer."""
 
-    def __init__(self, info: ConnectionInfo, sends: bool, forget: Callable[[], object]) -> None:
+    def __init__(self, info: ConnectionInfo, forget: Callable[[], object]) -> None:
         assert info.shared is not None
         self.info = info
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -24,7 +24,7 @@ class MemoryPending(PendingStream):
         self.inbox = Inbox(lambda size: self.tell(lambda home: home.credit.give(size)))
         self.credit = Credit(info.shared.window)
         self._largest = info.shared.max_frame or 0
-        self._sends = sends
+        self._sends = info.request is not None
         self._forget = forget
         self._number = 0
         self._side: Side | None = None
@@ -50,6 +50,7 @@ class MemoryPending(PendingStream):
 
     def stop(self) -> None:
         if not self.inbox.over:
+            self.credit.end()
             self.tell(lambda home: home.told(Control.STOP))
 
     def kill(self) -> None:
@@ -82,13 +83,15 @@ class MemoryPending(PendingStream):
         if len(item) > self._largest:
             raise FrameTooLarge(len(item), self._largest, "DYN_MAX_FRAME_BYTES sets the limit")
         if self.credit.over:
-            return True
+            return False
         body = bytes(item)
         self.tell(lambda home: home.inbox.item(body, len(body)))
         return self.credit.spend(len(body))
 
-    async def ready(self) -> None:
-        await self.credit.ready()
+    async def ready(self) -> bool:
+        if not self._sends:
+            return await super().ready()
+        return await self.credit.ready()
 
     def end(self) -> None:
         if not self._sends:
@@ -102,9 +105,16 @@ class MemoryHome(HomeStream):
     """The worker's end: what a handler writes to."""
 
     def __init__(
-        self, side: Side, number: int, window: int, largest: int, control: Callable[[Control], None]
+        self,
+        side: Side,
+        number: int,
+        window: int,
+        largest: int,
+        control: Callable[[Control], None],
+        streamed: bool,
     ) -> None:
         self.enveloped = False
+        self._streamed = streamed
         self.credit = Credit(window)
         self.inbox = Inbox(lambda size: self.tell(lambda pending: pending.credit.give(size)))
         self._side, self._number, self._largest, self._control = side, number, largest, control
@@ -155,6 +165,8 @@ class MemoryHome(HomeStream):
         self._side.streams.pop(self._number, None)
 
     async def receive(self) -> list[Part]:
+        if not self._streamed:
+            return await super().receive()
         return await self.inbox.receive()
 
     # ── what the frontend says ──
@@ -163,6 +175,7 @@ class MemoryHome(HomeStream):
         """STOP leaves the stream open; after KILL and GONE nothing that is written goes anywhere."""
         if control is not Control.STOP:
             self._finish()
+        self.inbox.break_off("the frontend wants the answer to finish early")
         try:
             self._control(control)
         except Exception:

@@ -70,7 +70,8 @@ class OutsideFrontend(_Outside):
 def info_of(members: Mapping[str, Any]) -> ConnectionInfo:
     """The reverse of `dataclasses.asdict`."""
     offer = None if members["shared"] is None else SharedOffer(**members["shared"])
-    return replace(ConnectionInfo(**members), shared=offer)
+    request = None if members["request"] is None else info_of(members["request"])
+    return replace(ConnectionInfo(**members), shared=offer, request=request)
 
 
 def text_of(part: Part) -> str:

@@ -16,6 +16,7 @@ from reqplane_conformance.verdict import Nonconformance, check, fail
 
 _STREAMED = ("streamed_requests",)
 _ITEM = b"q" * 16_000
+_EXPECT = "`expect`, and the ConnectionInfo that it makes"
 _LOOK = "the way from `PendingStream.write` to `HomeStream.receive`"
 
 
@@ -26,23 +27,36 @@ class StreamedCases(ResponseSuite, suite=True):
 
     @case()
     async def test_only_where_asked_for(self, stage: ResponseStage) -> None:
-        """A stream that was not opened with sends=True can't be written to: that is a TypeError."""
+        """Without sends=True there is no stream of the request, at either end: to use one is a TypeError."""
         frontend, worker = await stage.pair()
         call = await stage.call(frontend, worker)
+        check(call.pending.info.request is None, did="its info has a `request`", wanted="None", look=_EXPECT)
         for what, work in (("write", lambda: call.pending.write(b"x")), ("end", call.pending.end)):
-            _type_error(work, f"{what} of a stream that was not opened with sends=True")
+            _type_error(work, f"{what} of a stream that was not expected with sends=True")
+        for what, waiting in (("ready", call.pending.ready()), ("HomeStream.receive", call.home.receive())):
+            try:
+                await stage.soon(waiting, f"{what}, a TypeError", _LOOK)
+            except TypeError:
+                continue
+            raise Nonconformance(f"{what} returned", "TypeError, where the request is no stream", _LOOK)
         if not stage.capabilities.streamed_requests:
             _type_error(lambda: frontend.transport.expect("r", sends=True), "expect(sends=True)")
-            try:
-                await stage.soon(call.home.receive(), "HomeStream.receive, a TypeError", _LOOK)
-            except TypeError:
-                pass
-            else:
-                raise Nonconformance(
-                    "HomeStream.receive returned", "TypeError, where nothing can come", _LOOK
-                )
         await call.answer()
         check_parts(await call.rest(), [Prologue(), End()])
+
+    @case(needs=_STREAMED)
+    async def test_two_subjects(self, stage: ResponseStage) -> None:
+        """The info of a request that is a stream has a `request`, with a subject of its own."""
+        frontend = await stage.frontend()
+        pendings = [frontend.transport.expect("r", sends=True) for _ in range(20)]
+        infos = [pending.info for pending in pendings]
+        check(
+            all(info.request for info in infos), did="an info without `request`", wanted="one", look=_EXPECT
+        )
+        subjects = {info.subject for one in infos for info in (one, one.request) if info is not None}
+        check(len(subjects) == 40, did=f"{len(subjects)} subjects", wanted="40", look=_EXPECT)
+        for pending in pendings:
+            pending.close()
 
     @case(needs=_STREAMED)
     async def test_request_in_order(self, stage: ResponseStage) -> None:
@@ -165,9 +179,68 @@ class StreamedCases(ResponseSuite, suite=True):
         await call.answer(b"enough")
         check_parts(await call.rest(), [Prologue(), b"enough", End()])
         look = "`PendingStream.ready` of a stream whose answer is over"
-        await stage.soon(waiting, "ready done when the answer has ended", look)
-        check(call.pending.write(b"x"), did="write gave False", wanted="True: nothing to wait for", look=look)
+        for ready in (waiting, call.pending.ready()):
+            more = await stage.soon(ready, "ready done when the answer has ended", look)
+            check(more is False, did=f"ready gave {more!r}", wanted="False: no more is wanted", look=look)
+        check(call.pending.write(b"x") is False, did="write gave True", wanted="False", look=look)
         call.pending.end()
+
+    @case(needs=_STREAMED)
+    async def test_worker_gives_up(self, stage: ResponseStage) -> None:
+        """When the worker gives the stream up, whoever waits to write more of the request hears of it."""
+        frontend, worker = await stage.pair(stream_window_bytes=WINDOW)
+        call = await stage.call(frontend, worker, sends=True)
+        while call.pending.write(_ITEM):
+            pass
+        waiting = asyncio.create_task(call.pending.ready())
+        call.home.abort()
+        look = "`PendingStream.ready` of a stream that is broken"
+        more = await stage.soon(waiting, "ready done when the worker has given up", look)
+        check(more is False, did=f"ready gave {more!r}", wanted="False: no more is wanted", look=look)
+        check_parts(await call.rest(), [Broken("")])
+
+    @case(needs=_STREAMED)
+    async def test_stop_ends_the_request(self, stage: ResponseStage) -> None:
+        """After a stop the handler gets what has come of the request, then Broken; its answer goes on."""
+        frontend, worker = await stage.pair()
+        call = await stage.call(frontend, worker, sends=True)
+        call.pending.write(b"one")
+        came = await stage.soon(call.home.receive(), "the first item", _LOOK)
+        waiting = asyncio.create_task(call.home.receive())
+        await asyncio.sleep(0)
+        call.pending.stop()
+        parts = [*came, *await stage.soon(waiting, "HomeStream.receive done after stop", _LOOK)]
+        look = "`stop` of a stream whose request has not ended"
+        check_parts(parts, [b"one", Broken("")], look)
+        await call.until_told("STOP")
+        more = await stage.soon(call.pending.ready(), "ready done after stop", look)
+        check(more is False, did=f"ready gave {more!r}", wanted="False: no more is wanted", look=look)
+        call.pending.end()
+        await call.answer(b"so far")
+        check_parts(await call.rest(), [Prologue(), b"so far", End()], look)
+
+    @case(needs=_STREAMED)
+    async def test_each_way_by_itself(self, stage: ResponseStage) -> None:
+        """An answer that nobody reads does not hold its request up."""
+        frontend, worker = await stage.pair(stream_window_bytes=WINDOW)
+        call = await stage.call(frontend, worker, sends=True)
+        call.home.prologue(None)
+        written = 1
+        while call.home.write(_ITEM):
+            written += 1
+        items = [_ITEM] * (4 * WINDOW // len(_ITEM))
+
+        async def ask() -> None:
+            for item in items:
+                if not call.pending.write(item):
+                    await call.pending.ready()
+            call.pending.end()
+
+        asking = asyncio.create_task(ask())
+        check_parts(await _request(stage, call.home), [*items, End()], _LOOK)
+        await asking
+        call.home.end()
+        check_parts(await call.rest(), [Prologue(), *[_ITEM] * written, End()])
 
 
 async def _request(stage: ResponseStage, home: HomeStream) -> list[Part]:
