@@ -20,6 +20,8 @@ LARGE_FROM = 64 * 1024
 _MOST_LARGE = 3
 _MOST_FRUITLESS = 2
 """How often a request is sent once more, where it was surely not accepted."""
+_LAST = 0.1
+"""Of the time that an ack may take: what must be left for that."""
 
 
 class Place:
@@ -62,7 +64,8 @@ class Place:
         if ask.done():
             return
         ask.fruitless += 1
-        if self._closed or ask.fruitless > _MOST_FRUITLESS:
+        too_late = ask.due < asyncio.get_running_loop().time() + self._settings.request_timeout * _LAST
+        if self._closed or too_late or ask.fruitless > _MOST_FRUITLESS:
             ask.unreachable(why)
         else:
             self.submit(ask)

@@ -105,9 +105,10 @@ class TcpServer:
 
     async def leave(self, path: str) -> None:
         """Serve one endpoint less; with the last one the server closes."""
-        self.accepts.pop(path.encode(), None)
-        if not self.accepts:
+        if list(self.accepts) == [path.encode()]:
             await self.close()
+        else:
+            self.accepts.pop(path.encode(), None)
 
     async def drained(self) -> None:
         """Wait until every answer is on the wire, but not for a peer that does not read."""
@@ -124,16 +125,15 @@ class TcpServer:
     async def close(self) -> None:
         """Free the address; idempotent.  A close that is cancelled goes on by itself."""
         if self._closing is None:
+            if self._accepting is not None:
+                self._accepting.close()
+            for connection in self._connections:
+                connection.leave()
             self.accepts.clear()
             self._closing = self._host.spawn(self._shut_down(), "tcp server's close")
         await asyncio.shield(self._closing)
 
     async def _shut_down(self) -> None:
-        if self._accepting is not None:
-            self._accepting.close()
-        await asyncio.sleep(0)  # those that were accepted just now have their protocols by then
-        for connection in self._connections:
-            connection.leave()
         await _ended(self._connections)
         for connection in self._connections:
             connection.cut()
