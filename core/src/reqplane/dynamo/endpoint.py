@@ -45,7 +45,7 @@ class Endpoint:
 
     async def _serve(self, handler: Callable[..., Any]) -> None:
         runtime = await self._opening.runtime()
-        await runtime.serve(self._path, handler, cancels=False)
+        await runtime.serve(self._path, handler, hands_off=True)
 
     def serve_bidirectional_endpoint(
         self,

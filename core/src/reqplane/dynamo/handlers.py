@@ -1,8 +1,8 @@
 """From a Dynamo program's handler to one that Reqplane serves.
 
-Dynamo's handlers are told of a stop or a kill by their context only, never by a CancelledError: they run on,
-to their next item, which nobody gets any more, and a little further.  Here they are closed at the next but
-one, so that one that looks at its context after each item sees it in time.
+Dynamo's handlers are told of a stop or a kill by their context only, never by a CancelledError.  The answer
+has ended by then, and they run on to their next item, which nobody gets any more, and a little further.  Here
+they are closed at the next but one, so that one that looks at its context after each item sees it in time.
 """
 
 from __future__ import annotations
