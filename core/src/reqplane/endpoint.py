@@ -182,8 +182,7 @@ class ServedEndpoint:
             return
         except asyncio.CancelledError:
             return
-        if self._hands_off:
-            context.follow(lambda _: home.abort())
+        cut = self._cut_when_told(context, home)
         deadline = None
         if head.timeout is not None:
             context.deadline = self._loop.time() + head.timeout
@@ -204,8 +203,19 @@ class ServedEndpoint:
             home.abort()
             raise
         finally:
+            context.unfollow(cut)
             if deadline is not None:
                 deadline.cancel()
+
+    def _cut_when_told(self, context: Context, home: HomeStream) -> Callable[[Control], None]:
+        """Where hands are kept off the handler, its answer ends at the first stop or kill."""
+
+        def cut(control: Control) -> None:
+            home.abort()
+
+        if self._hands_off:
+            context.follow(cut)
+        return cut
 
     def _dialect(self, head: RequestHead, home: HomeStream) -> Dialect:
         if not home.enveloped:
