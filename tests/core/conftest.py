@@ -59,7 +59,7 @@ class Fleet:
         planes: tuple[str, ...] | None = None,
         max_concurrent: int | None = None,
         max_queued: int | None = None,
-        cancels: bool = True,
+        hands_off: bool = False,
     ) -> ServedEndpoint:
         """One more worker; its number and incarnation are its place in the list and 100 more."""
         number = len(self.workers)
@@ -73,7 +73,7 @@ class Fleet:
             max_frame_bytes=1 << 20,
         )
         work = answering.workload.endpoint(str(ENDPOINT), max_concurrent, max_queued)
-        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering, work, cancels=cancels)
+        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering, work, hands_off=hands_off)
         worker.instance_ids.add(number)
         self.workers.append(worker)
         self.network.accepts[100 + number] = worker.accept

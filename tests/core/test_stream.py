@@ -995,11 +995,31 @@ async def test_metadata_that_is_too_long_for_a_head_is_not_sent(fleet) -> None:
     assert fleet.network.sent == []
 
 
-async def test_a_handler_that_is_not_to_be_cancelled_sees_that_it_was_killed(fleet) -> None:
+async def test_a_handler_that_hands_are_kept_off_sees_that_it_was_killed(fleet) -> None:
     handler = Endless()
-    fleet.add(handler, cancels=False)
+    fleet.add(handler, hands_off=True)
     async for _ in fleet.client().generate(None):
         break
     await eventually(lambda: handler.ended == ["stopped"])
     assert handler.contexts[0].is_killed()
+    await eventually(lambda: not fleet.workers[0].running)
+
+
+async def test_its_answer_ends_when_it_is_stopped_whatever_it_does(fleet) -> None:
+    go = asyncio.Event()
+
+    async def deaf(request, context):
+        yield 0
+        await go.wait()
+        yield 1
+
+    fleet.add(deaf, hands_off=True)
+    stream = fleet.client().generate(None)
+    items = []
+    async for item in stream:
+        items.append(item)
+        stream.stop_generating()
+    assert items == [0]
+    assert len(fleet.workers[0].running) == 1
+    go.set()
     await eventually(lambda: not fleet.workers[0].running)

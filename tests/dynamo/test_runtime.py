@@ -12,7 +12,15 @@ import pytest
 import reqplane.dynamo as dynamo
 from memory_planes import eventually
 from reqplane import HandlerFailed, PluginError, SettingsError
-from reqplane.dynamo import Annotated, Context, DistributedRuntime, RouterMode, dynamo_worker, environment
+from reqplane.dynamo import (
+    Annotated,
+    Context,
+    DistributedRuntime,
+    PyAsyncRequestStream,
+    RouterMode,
+    dynamo_worker,
+    environment,
+)
 from reqplane.dynamo.handlers import adapt
 from reqplane.dynamo.logging import configure_dynamo_logging
 from reqplane.errors import DiscoveryUnavailable
@@ -41,10 +49,11 @@ def make(discovery: str = "mem", plane: str = "tcp", **more: Any) -> Distributed
 class Service:
     """A handler, served in a runtime of its own, and a client of it."""
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, *, streamed: bool = False) -> None:
         self.runtime = make()
         self.endpoint = self.runtime.endpoint("ns.comp.ep")
-        self.serving = self.endpoint.serve_endpoint(handler)
+        serve = self.endpoint.serve_bidirectional_endpoint if streamed else self.endpoint.serve_endpoint
+        self.serving = serve(handler)
 
     async def client(self) -> dynamo.Client:
         client = await self.endpoint.client()
@@ -366,6 +375,56 @@ async def test_a_request_that_can_not_be_encoded() -> None:
     await service.close()
 
 
+class Echo:
+    """A bidirectional handler, which notes how the request ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[bool, bool]] = []
+
+    async def __call__(self, requests: PyAsyncRequestStream, context: Context) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield request
+        self.ended.append((context.is_stopped(), context.is_killed()))
+        assert [request async for request in requests] == []
+        yield "last"
+
+
+async def test_a_request_that_is_a_stream() -> None:
+    async def requests() -> AsyncIterator[int]:
+        for i in range(3):
+            yield i
+
+    echo = Echo()
+    service = Service(echo, streamed=True)
+    client = await service.client()
+    assert [item async for item in await client.random(requests(), annotated=False)] == [0, 1, 2, "last"]
+    assert echo.ended == [(False, False)]
+    await service.close()
+
+
+@pytest.mark.parametrize("way", ["stop", "drop"])
+async def test_a_request_that_does_not_come_whole_ends_and_the_context_says_why(way: str) -> None:
+    """As recorded from Dynamo 1.6.1."""
+
+    async def requests() -> AsyncIterator[int]:
+        yield 0
+        await asyncio.Event().wait()
+
+    echo = Echo()
+    service = Service(echo, streamed=True)
+    context = Context()
+    answer = await (await service.client()).random(requests(), annotated=False, context=context)
+    assert await anext(answer) == 0
+    if way == "stop":
+        context.stop_generating()
+        assert [item async for item in answer] == []
+    else:
+        del answer
+        gc.collect()
+    await eventually(lambda: echo.ended == [(True, way == "drop")])
+    await service.close()
+
+
 async def test_the_trace_that_came_with_a_request_is_shown() -> None:
     own = Context("id").own
     own.headers = {
@@ -396,24 +455,6 @@ def test_an_annotated_item_shows_what_came_with_it() -> None:
 
 
 # ── logging ──
-
-
-@pytest.mark.parametrize(
-    ("variable", "level"),
-    [
-        ("", "info"),
-        ("warn", "warning"),
-        ("DEBUG", "debug"),
-        ("trace", "debug"),
-        ("error,dynamo_runtime=debug", "error"),
-        ("hyper=off,warn", "warning"),
-        ("what", "info"),
-    ],
-)
-def test_dynamos_log_levels(monkeypatch: pytest.MonkeyPatch, variable: str, level: str) -> None:
-    monkeypatch.setenv("DYN_LOG", variable)
-    assert environment.log_level() == level
-    assert environment.overrides("mem", "tcp")["DYN_LOG"] == level
 
 
 def test_configuring_the_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

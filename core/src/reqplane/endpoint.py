@@ -80,11 +80,11 @@ class ServedEndpoint:
         answering: Answering,
         work: EndpointWork,
         *,
-        cancels: bool = True,
+        hands_off: bool = False,
         streamed: bool = False,
     ) -> None:
         self.endpoint = endpoint
-        self._cancels = cancels
+        self._hands_off = hands_off
         self.instance_ids: set[int] = set()
         """This worker's number, and those it had until lately."""
         self.draining = False
@@ -172,14 +172,7 @@ class ServedEndpoint:
         context = Context(head.request_id, metadata=head.metadata)
         context.headers = headers
 
-        def told(control: Control) -> None:
-            if control is Control.STOP:
-                context.stop_generating()
-            else:
-                context.kill()
-                if self._cancels:
-                    task.cancel()
-
+        told = functools.partial(_told, context, None if self._hands_off else task)
         try:
             home = await self._answering.response.call_home(head.connection, told)
         except ReqplaneError as error:
@@ -189,6 +182,7 @@ class ServedEndpoint:
             return
         except asyncio.CancelledError:
             return
+        cut = self._cut_when_told(context, home)
         deadline = None
         if head.timeout is not None:
             context.deadline = self._loop.time() + head.timeout
@@ -209,8 +203,19 @@ class ServedEndpoint:
             home.abort()
             raise
         finally:
+            context.unfollow(cut)
             if deadline is not None:
                 deadline.cancel()
+
+    def _cut_when_told(self, context: Context, home: HomeStream) -> Callable[[Control], None]:
+        """Where hands are kept off the handler, its answer ends at the first stop or kill."""
+
+        def cut(control: Control) -> None:
+            home.abort()
+
+        if self._hands_off:
+            context.follow(cut)
+        return cut
 
     def _dialect(self, head: RequestHead, home: HomeStream) -> Dialect:
         if not home.enveloped:
@@ -287,6 +292,16 @@ class ServedEndpoint:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _told(context: Context, task: asyncio.Task[Any] | None, control: Control) -> None:
+    """What the caller wants of a call that `task`, unless it is None, is to be cancelled with."""
+    if control is Control.STOP:
+        context.stop_generating()
+        return
+    context.kill()
+    if task is not None:
+        task.cancel()
 
 
 def _tell(home: HomeStream, dialect: Dialect, error: BaseException, *, uncarried: bool) -> None:

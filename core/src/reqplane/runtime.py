@@ -140,13 +140,13 @@ class DistributedRuntime:
         handler: Callable[..., Any],
         bounds: Bounds | None = None,
         *,
-        cancels: bool = True,
+        hands_off: bool = False,
         streamed: bool = False,
     ) -> None:
         """See `Endpoint.serve_endpoint`; with `streamed`, `Endpoint.serve_bidirectional_endpoint`.
 
-        `cancels=False`: a handler whose answer nobody reads any more is not cancelled, it sees by its context
-        that it was killed.
+        `hands_off`: a handler is told by its context alone when its caller stops or kills the call.  It is
+        not cancelled, and for the caller the answer has ended by then.
         """
         if self._host.dynamo and endpoint in self._serving.values():
             raise ValueError(
@@ -162,7 +162,7 @@ class DistributedRuntime:
         )
         adapted = adapt(handler, streamed=streamed)
         serving = Serving(
-            endpoint, adapted, planes, self._answering, bounds, cancels=cancels, streamed=streamed
+            endpoint, adapted, planes, self._answering, bounds, hands_off=hands_off, streamed=streamed
         )
         done = asyncio.get_running_loop().create_future()
         self._serving[done] = endpoint

@@ -83,7 +83,7 @@ class Serving:
         answering: Answering,
         bounds: Bounds | None = None,
         *,
-        cancels: bool = True,
+        hands_off: bool = False,
         streamed: bool = False,
     ) -> None:
         self.endpoint = endpoint
@@ -92,7 +92,7 @@ class Serving:
         bounds = bounds or Bounds()
         self._work = answering.workload.endpoint(str(endpoint), bounds.max_concurrent, bounds.max_queued)
         self._accepting = ServedEndpoint(
-            endpoint, handler, answering, self._work, cancels=cancels, streamed=streamed
+            endpoint, handler, answering, self._work, hands_off=hands_off, streamed=streamed
         )
         self._listeners: list[Listener] = []
         self._started = round(time.time(), 3)

@@ -211,8 +211,8 @@ _LEVELS["error"] = "error"
 
 def log_level(raw: str) -> str:
     """A level.  Of what Dynamo takes too, `warn`, `trace` and levels of its own parts by comma, we take what
-    is meant for all."""
-    general = [part.strip().lower() for part in raw.split(",") if "=" not in part]
+    is meant for all, `info` if nothing is."""
+    general = [part.strip().lower() for part in raw.split(",") if "=" not in part] or ["info"]
     if len(general) != 1 or general[0] not in _LEVELS:
         raise ValueError("wanted one of debug, info, warning, error")
     return _LEVELS[general[0]]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from reqplane.dynamo.client import Client
-from reqplane.dynamo.handlers import adapt
+from reqplane.dynamo.handlers import Served, adapt
 from reqplane.dynamo.opening import Opening
 from reqplane.dynamo.router_mode import RouterMode
 from reqplane.dynamo.unsupported import not_supported
@@ -41,19 +41,21 @@ class Endpoint:
         _check_labels(metrics_labels)
         if health_check_payload is not None and not isinstance(health_check_payload, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"health_check_payload is {health_check_payload!r:.60}, wanted a dict or None")
-        return asyncio.ensure_future(self._serve(adapt(generator)))
+        return asyncio.ensure_future(self._serve(adapt(generator), streamed=False))
 
-    async def _serve(self, handler: Callable[..., Any]) -> None:
+    async def _serve(self, handler: Served, streamed: bool) -> None:
         runtime = await self._opening.runtime()
-        await runtime.serve(self._path, handler, cancels=False)
+        await runtime.serve(self._path, handler, hands_off=True, streamed=streamed)
 
     def serve_bidirectional_endpoint(
         self,
         generator: Callable[..., Any],
         graceful_shutdown: bool = True,
         metrics_labels: list[tuple[str, str]] | None = None,
-    ) -> NoReturn:
-        not_supported("serve_bidirectional_endpoint()", "send what belongs together in one request")
+    ) -> asyncio.Future[None]:
+        """The same for requests that are streams: the handler gets a PyAsyncRequestStream."""
+        _check_labels(metrics_labels)
+        return asyncio.ensure_future(self._serve(adapt(generator, streamed=True), streamed=True))
 
     def client(self, router_mode: RouterMode | None = None) -> asyncio.Future[Client]:
         """A client, which chooses workers by turns unless `router_mode` says otherwise."""

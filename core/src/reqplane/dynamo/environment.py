@@ -1,12 +1,8 @@
-"""Dynamo's defaults, where they are not Reqplane's, and its variables, where they read otherwise."""
+"""Dynamo's defaults, where they are not Reqplane's, and its variables that Reqplane does not have."""
 
 from __future__ import annotations
 
 from reqplane.settings import environment, load, setting, settings_class
-
-_LEVELS = {"trace": "debug", "warn": "warning", "critical": "error", "off": "error"}
-"""Levels of Dynamo's that Reqplane calls otherwise, or does not have."""
-_KNOWN = ("debug", "info", "warning", "error")
 
 
 def default_planes() -> tuple[str, str]:
@@ -21,19 +17,7 @@ def overrides(discovery: str, plane: str) -> dict[str, str]:
         "DYN_DISCOVERY_BACKEND": discovery,
         "DYN_REQUEST_PLANE": plane,
         "DYN_WIRE_PROFILE": environment().get("DYN_WIRE_PROFILE") or "dynamo",
-        "DYN_LOG": log_level(),
     }
-
-
-def log_level() -> str:
-    """Of DYN_LOG, which with Dynamo may have a level for each target, the one for all."""
-    level = "info"
-    for directive in environment().get("DYN_LOG", "").lower().split(","):
-        word = directive.strip()
-        word = _LEVELS.get(word, word)
-        if word in _KNOWN:
-            level = word
-    return level
 
 
 def _port_or_off(raw: str) -> int:

@@ -1,8 +1,8 @@
 """From a Dynamo program's handler to one that Reqplane serves.
 
-Dynamo's handlers are told of a stop or a kill by their context only, never by a CancelledError: they run on,
-to their next item, which nobody gets any more, and a little further.  Here they are closed at the next but
-one, so that one that looks at its context after each item sees it in time.
+Dynamo's handlers are told of a stop or a kill by their context only, never by a CancelledError.  The answer
+has ended by then, and they run on to their next item, which nobody gets any more, and a little further.  Here
+they are closed at the next but one, so that one that looks at its context after each item sees it in time.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from typing import Any
 
 from reqplane.context import Context as OwnContext
 from reqplane.dynamo.context import Context
+from reqplane.dynamo.request_stream import PyAsyncRequestStream
 
 Served = Callable[[Any, OwnContext], AsyncIterator[Any]]
 
 
-def adapt(handler: Callable[..., Any]) -> Served:
+def adapt(handler: Callable[..., Any], *, streamed: bool = False) -> Served:
     """`handler(request)`, or with a parameter named `context`, by which it gets its Context.
 
     It is an async generator function, or anything that gives an async iterator when it is called.  TypeError
-    if it can't be.
+    if it can't be.  `streamed`: its request is a stream.
     """
     takes_context = _takes_context(handler)
 
     async def serve(request: Any, own: OwnContext) -> AsyncIterator[Any]:
+        if streamed:
+            request = PyAsyncRequestStream(request, own)
         items = handler(request, context=Context.of(own)) if takes_context else handler(request)
         if not hasattr(items, "__anext__"):
             raise AttributeError(f"'{type(items).__name__}' object has no attribute '__anext__'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from reqplane.dynamo.environment import log_level
+from reqplane.settings import Settings, environment, load
 
 
 def configure_dynamo_logging(service_name: str | None = None, worker_id: int | None = None) -> None:
@@ -21,4 +21,4 @@ def configure_dynamo_logging(service_name: str | None = None, worker_id: int | N
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {before}%(name)s: %(message)s"))
     root.addHandler(handler)
-    root.setLevel(log_level().upper())
+    root.setLevel(load(Settings, environment()).log_level.upper())
