@@ -365,3 +365,19 @@ async def test_a_task_that_fails_is_logged_and_one_that_runs_is_cancelled_at_the
     await host.aclose()
     assert waiting.cancelled()
     assert "lost" in caplog.text
+
+
+async def test_in_dynamos_profile_an_endpoint_is_served_once() -> None:
+    async def handler(request: Any):
+        yield request
+
+    async with reqplane.connect({**ENV, "DYN_WIRE_PROFILE": "dynamo"}) as runtime:
+        endpoint = runtime.endpoint("ns.comp.ep")
+        serving = asyncio.ensure_future(endpoint.serve_endpoint(handler))
+        client = await endpoint.client()
+        assert await client.wait_for_instances(10) == [runtime.incarnation]
+        with pytest.raises(ValueError, match=r"already serves ns\.comp\.ep: with DYN_WIRE_PROFILE=dynamo"):
+            await endpoint.serve_endpoint(handler)
+        assert [item async for item in client.direct(1, runtime.incarnation)] == [1]
+        runtime.shutdown()
+        await serving

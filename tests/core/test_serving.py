@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 import pytest
@@ -11,7 +11,7 @@ from memory_planes import MemoryRequests, MemoryResponses, Network, eventually
 from reqplane.codecs import MsgpackCodec
 from reqplane.context import Context
 from reqplane.endpoint import Answering
-from reqplane.errors import LeaseLost, WorkerDraining
+from reqplane.errors import LeaseLost, SettingsError, WorkerDraining
 from reqplane.handlers import adapt
 from reqplane.host import RuntimeHost
 from reqplane.interfaces import Delivery, Discovery, Host, Registration
@@ -86,18 +86,24 @@ class World(Discovery):
 class Worker:
     """One endpoint on two planes."""
 
-    def __init__(self, handler: Any, drain_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        handler: Any,
+        drain_timeout: float = 5.0,
+        planes: Sequence[str] = ("one", "two"),
+        dynamo: bool = False,
+    ) -> None:
         self.network = Network()
         self.host = RuntimeHost({}, Limits())
         self.world = World(self.network.log)
-        transports = [MemoryRequests(self.network, "one"), MemoryRequests(self.network, "two")]
+        transports = [MemoryRequests(self.network, plane) for plane in planes]
         response, timers = MemoryResponses(self.network), self.host.timers
         workload = Workload(Limits(), self.host.inflight, timers, response.report)
         self.answering = Answering(
             7, response, {"msgpack": MsgpackCodec()}, timers, (), workload, max_frame_bytes=1 << 20
         )
-        planes = Planes(transports, self.world, "msgpack", drain_timeout)
-        self.serving = Serving(ENDPOINT, adapt(handler), planes, self.answering)
+        served = Planes(transports, self.world, "msgpack", drain_timeout, dynamo)
+        self.serving = Serving(ENDPOINT, adapt(handler), served, self.answering)
         self.leaving = asyncio.Event()
         self.task = asyncio.ensure_future(self.serving.run(self.leaving))
 
@@ -154,6 +160,32 @@ async def test_one_record_speaks_of_every_plane() -> None:
     assert (record["incarnation"], record["request_plane_codec"]) == (7, "msgpack")
     worker.leaving.set()
     await worker.task
+
+
+async def test_in_dynamos_form_it_speaks_of_one_plane_and_ours_beside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "reqplane")
+    worker = Worker(short, planes=("one", "tcp", "nats_tcp"), dynamo=True)
+    await eventually(lambda: "serving" in caplog.text)
+    (record,) = worker.world.records
+    assert (record["type"], record["instance_id"], record["transport"]) == ("Endpoint", 4, {"tcp": "tcp:4"})
+    assert record["transports"] == {"one": "one:4", "tcp": "tcp:4", "nats_tcp": "nats_tcp:4"}
+    assert record["planes"] == ["one", "tcp", "nats_tcp"]
+    assert (
+        "serving ns.comp.ep as instance 4 on one,tcp,nats_tcp, found by diary (Dynamo: tcp), "
+        "at one:4, tcp:4, nats_tcp:4" in caplog.text
+    )
+    worker.leaving.set()
+    await worker.task
+
+
+async def test_a_worker_that_dynamo_could_not_find_is_not_served_as_if_it_could() -> None:
+    worker = Worker(short, dynamo=True)
+    with pytest.raises(SettingsError, match=r"DYN_WIRE_PROFILE='dynamo': Dynamo knows none of .* one, two; "):
+        await worker.task
+    assert worker.world.records == []
+    assert worker.network.log[-3:] == ["two closes", "one closes", "withdraw"]
 
 
 async def test_while_it_leaves_it_refuses() -> None:
