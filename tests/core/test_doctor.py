@@ -346,6 +346,13 @@ def test_records_can_be_forgotten(tmp_path: Path):
     assert forget(instance, "etcd", env).commands == ()
 
 
+def test_a_folder_in_which_dynamo_does_not_look():
+    finding = check_folder({"DYN_WIRE_PROFILE": "dynamo"})
+    assert (finding.verdict, "Dynamo's is another one" in finding.what) == ("note", True)
+    assert finding.advice[0].commands[0].startswith("export DYN_FILE_KV=/")
+    assert check_folder({}).verdict == "ok"
+
+
 def test_a_folder_that_is_another_one_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     finding = check_folder({"DYN_FILE_KV": "~/kv"})

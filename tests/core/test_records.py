@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from reqplane.wire.records import (
     as_dynamo,
     dynamo_file,
     dynamo_key,
+    dynamo_name,
     encode_record,
     guide_key,
     instance_name,
@@ -43,6 +45,11 @@ DYNAMO_TCP = (
     b'"instance_id":4879576450941752095,'
     b'"transport":{"tcp":"10.0.0.2:36155/43b7bcedd4be931f/default/backend/generate"},'
     b'"device_type":"cuda","request_plane_codec":"msgpack"}'
+)
+
+
+RECORDED: list[dict[str, str]] = json.loads(
+    (Path(__file__).parents[1] / "golden" / "records.json").read_text()
 )
 
 
@@ -90,6 +97,36 @@ def test_dynamo_tcp(key: str) -> None:
         planes=("tcp",),
         dynamo=True,
     )
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded["name"])
+def test_what_dynamo_has_written(recorded: dict[str, str]) -> None:
+    _, plane, backend = recorded["name"].split(", ")
+    value = json.loads(recorded["value"])
+    assert parse_record(recorded["key"], recorded["value"].encode()) == Instance(
+        EndpointId(f"rec-{plane}-{backend}", "backend", "generate"),
+        value["instance_id"],
+        value["instance_id"],
+        value["transport"],
+        codec="msgpack" if "1.6.1" in recorded["name"] else "json",
+        planes=(plane,),
+        dynamo=True,
+    )
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded["name"])
+def test_we_write_what_dynamo_would(recorded: dict[str, str]) -> None:
+    """All but the device, and what Dynamo ignores."""
+    value = json.loads(recorded["value"])
+    theirs = parse_record(recorded["key"], value)
+    endpoint, number = theirs.endpoint, theirs.instance_id
+    guide = make_record(endpoint, number, number, theirs.transport, theirs.codec, theirs.planes)
+    ours = as_dynamo(guide)
+    assert {name: ours[name] for name in value if name != "device_type"} == {
+        name: member for name, member in value.items() if name != "device_type"
+    }
+    name = dynamo_file(endpoint, number) if "file" in recorded["name"] else dynamo_name(endpoint, number)
+    assert recorded["key"] == f"v1/instances/{name}"
 
 
 @pytest.mark.parametrize(
