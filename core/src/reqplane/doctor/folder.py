@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reqplane.doctor.report import Advice, Finding, export, note, ok, wrong
 from reqplane.model import Instance
-from reqplane.settings import FileSettings, Settings, load
+from reqplane.settings import FileSettings, Settings, collect, load
 from reqplane.wire.records import dynamo_file, instance_name
 
 _PARTS = ("", "v1", "v1/instances", "v1/locks", "v1/drafts")
@@ -22,7 +22,8 @@ def check_folder(env: Mapping[str, str]) -> Finding:
     closed = [part for part in _PARTS if (folder / part).exists() and not _usable(folder / part)]
     if closed:
         return cannot_use(env, f"{folder / closed[0]} can't be written by this user")
-    if load(Settings, env).dynamo and not load(FileSettings, env).folder:
+    (settings, files), _ = collect([Settings, FileSettings], env)
+    if settings.dynamo and not files.folder:
         both = (export("DYN_FILE_KV", _another(folder)),)
         return note(
             f"the discovery folder {folder} is Reqplane's default; Dynamo's is another one",
