@@ -1,4 +1,4 @@
-"""One process that serves several endpoints of two components, by functions, methods and objects.
+"""One process that serves several endpoints of two components, by functions, methods and objects, on uvloop.
 
 Processes: worker, client
 """
@@ -6,6 +6,7 @@ Processes: worker, client
 import asyncio
 import sys
 
+import uvloop
 from dynamo.runtime import DistributedRuntime, Endpoint, dynamo_worker
 
 
@@ -69,4 +70,5 @@ async def main(runtime: DistributedRuntime):
     print(await asyncio.gather(*(clients["twice"].generate(i) for i in range(3))) != [])
 
 
+uvloop.install()
 asyncio.run(main())
