@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 DISTRIBUTIONS := core plugins/tcp_stream plugins/http plugins/nats plugins/tcp tests/conformance
 PROJECTS := $(wildcard pyproject.toml */pyproject.toml */*/pyproject.toml)
 
-.PHONY: help venv demo test test-all lint types wheels bench clean
+.PHONY: help venv demo test test-all lint types wheels interop bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 17
@@ -39,6 +39,9 @@ wheels: $(MADE) ## build every distribution's wheel into dist/
 	@for distribution in $(DISTRIBUTIONS); do \
 	    $(PY) -m build --wheel --no-isolation --outdir dist "$$distribution" || exit 1; \
 	done
+
+interop: $(MADE) ## every cell of the matrix beside NVIDIA Dynamo's wheels; writes docs/interop.md (some ten minutes)
+	@PYTHONPATH=tests $(PY) -m interop.matrix --write docs/interop.md --json build/interop.json
 
 bench: $(MADE) ## measure latency, throughput and streaming (BENCH="--help" lists the options)
 	@$(PY) benchmarks/run.py $(BENCH)

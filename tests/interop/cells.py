@@ -47,6 +47,12 @@ class Row:
     seconds: float = 0.0
     seen: Any = None
 
+    @property
+    def remark(self) -> str:
+        """What a reader should know of a green row."""
+        lost = self.seen.get("lost") if isinstance(self.seen, Mapping) else None
+        return f"Dynamo's client gives no item where a handler yields {', '.join(lost)}" if lost else ""
+
 
 @dataclass
 class Cell:

@@ -1,6 +1,6 @@
 """Every cell of the matrix against real Dynamo, and the table that docs/interop.md shows.
 
-    python -m interop.matrix [--only TEXT …] [--rows ROW,…] [--json FILE] [--write docs/interop.md]
+    python -m interop.matrix [--only TEXT …] [--rows ROW,…] [--quick] [--json FILE] [--write docs/interop.md]
 
 Takes some minutes.  Wheels come by pip (see venvs.py), NATS and etcd from this environment.
 """
@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -28,11 +28,20 @@ from interop.rows import ROWS
 from interop.stage import Place, Servers, Stage
 from interop.venvs import NotInstalled, interpreter
 
-FLEETS = Place("1.6.1", "tcp", "file")
-FLEET_RUNS: tuple[tuple[str, Callable[[Stage], Sequence[fleet.Loaded]]], ...] = (
-    ("Two workers and a client of each side under load for 60 s", lambda stage: fleet.mixed(stage, 60.0)),
-    ("Three workers of Dynamo's replaced by ours, one by one", fleet.replaced),
-)
+FleetRun = tuple[str, Callable[[Stage], Sequence[fleet.Loaded]]]
+
+
+def _mixed(seconds: float) -> FleetRun:
+    title = f"Two workers and a client of each side under load for {seconds:g} s"
+    return title, lambda stage: fleet.mixed(stage, seconds)
+
+
+_REPLACED: FleetRun = "Three workers of Dynamo's replaced by ours, one by one", fleet.replaced
+FLEETS: Mapping[Place, Sequence[FleetRun]] = {
+    Place("1.6.1", "tcp", "file"): (_mixed(60), _REPLACED),
+    Place("1.6.1", "nats", "etcd"): (_mixed(20), _REPLACED),
+    Place("0.9.1", "http", "etcd"): (_mixed(20),),
+}
 
 
 class Run:
@@ -81,14 +90,14 @@ class Run:
     def fleets(self, place: Place) -> list[str]:
         """Both sides together under load, as lines of the page."""
         told: list[str] = []
-        for title, what in FLEET_RUNS:
+        for title, what in FLEETS[place]:
             folder = self._folder / f"fleet-{next(self._numbers)}"
             with closing(Stage(place, interpreter(place.version), self._servers, folder)) as stage:
                 try:
                     counts = " and ".join(str(load) for load in what(stage))
                 except Trouble as trouble:
                     counts = f"✗ {trouble}"
-            told.append(f"- {title} ({place}): {counts}.")
+            told.append(f"- {title} (Dynamo {place}): {counts}.")
             print(told[-1], file=sys.stderr, flush=True)
         return told
 
@@ -112,6 +121,7 @@ def _options() -> argparse.Namespace:
         "--only", metavar="TEXT", nargs="*", help="places that contain it, such as 'tcp+file'"
     )
     parser.add_argument("--rows", default=",".join(ROWS), help="by comma; all if left out")
+    parser.add_argument("--quick", action="store_true", help="leave out the fleets under load")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was seen there")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the page's marks")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep what the processes log there")
@@ -133,8 +143,8 @@ def main() -> int:
             for cell in what(place):
                 cells.append(cell)
                 _tell(cell)
-            if not options.only and place == FLEETS:
-                told = run.fleets(place)
+            if place in FLEETS and not options.quick:
+                told += run.fleets(place)
     facts = _facts(time.monotonic() - began)
     text = page.table(cells, facts, told)
     print(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +11,6 @@ from interop.rows import ROWS
 
 BEGIN = "<!-- written by make interop: begin -->"
 END = "<!-- written by make interop: end -->"
-TELLING = ("values",)
-"""Rows whose observation is worth a note."""
 MARKS = {"green": "✓", "red": "✗", "dynamo": "≈"}
 HEAD = ("Dynamo", "plane", "discovery", "client → worker", *ROWS, "a live process of Dynamo's")
 
@@ -22,10 +19,12 @@ def table(cells: Sequence[Cell], facts: Sequence[str], fleets: Sequence[str] = (
     """All cells as Markdown: a line each, and a note for whatever is not green; `fleets` are lines too."""
     notes: list[str] = []
     lines = [_line(HEAD), _line("---" for _ in HEAD), *(_line(_columns(cell, notes)) for cell in cells)]
-    green = sum(cell.is_green for cell in cells if not cell.is_reference)
-    mine = sum(not cell.is_reference for cell in cells)
+    ours = [cell for cell in cells if not cell.is_reference]
+    run = [cell for cell in ours if cell.rows]
     numbered = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-    summary = f"{green} of {mine} cells with one of our processes are green."
+    green = sum(cell.is_green for cell in run)
+    summary = f"Of the cells with a process of ours {green} of {len(run)} are green"
+    summary += f", and {len(ours) - len(run)} could not be run." if len(run) < len(ours) else "."
     parts = [[*facts, summary], lines, numbered, fleets]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -40,7 +39,7 @@ def _columns(cell: Cell, notes: list[str]) -> Iterator[str]:
         if row is None:
             yield "-"
         elif row.outcome == "green":
-            yield f"✓ {_noted(json.dumps(row.seen), notes)}" if name in TELLING and row.seen else "✓"
+            yield f"✓ {_noted(row.remark, notes)}" if row.remark else "✓"
         else:
             yield f"{MARKS[row.outcome]} {_noted(row.reason, notes)}"
     live = next(iter(cell.peers), None)

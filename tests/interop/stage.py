@@ -82,6 +82,8 @@ class Stage:
         name = f"{program}_{next(self._count)}"
         python = self._dynamo if side == "dynamo" else Path(sys.executable)
         env = self._environment(side) | {"INTEROP_WORKER": name} | more
+        if side == "reqplane" and role == "worker":  # our clients read Dynamo's records as they are
+            env["DYN_WIRE_PROFILE"] = "dynamo"
         peer = Peer([python, PEERS / f"{program}.py", *arguments], env, self.folder / f"{name}.log")
         self.started.append(peer)
         peer.started()
@@ -107,7 +109,7 @@ class Stage:
         }
         env |= self._addresses()
         if side == "reqplane":
-            env |= {"DYN_WIRE_PROFILE": "dynamo", "DYN_TCP_RESPONSE_STREAM_PORT": "0"}
+            env |= {"DYN_TCP_RESPONSE_STREAM_PORT": "0"}
         else:
             env |= {"DYN_LOGGING_JSONL": "1"}  # without it Dynamo's contexts know of no trace
         return env

@@ -10,6 +10,10 @@ from asking import Asking, Call
 from lines import Lines
 
 
+_LAG = 0.1
+"""Seconds until its router knows what `instance_ids` tells already; nothing says when it does."""
+
+
 class Clients:
     """One client for each endpoint that is asked for."""
 
@@ -23,7 +27,9 @@ class Clients:
         return self._clients[path]
 
     async def known(self, path: str) -> list[int]:
-        return list((await self._client(path)).instance_ids())
+        ids = list((await self._client(path)).instance_ids())
+        await asyncio.sleep(_LAG)
+        return ids
 
     async def open(self, path: str, request: Any, instance: int | None = None) -> Call:
         client, context = await self._client(path), theirs.Context()
