@@ -9,7 +9,6 @@ import theirs
 from asking import Asking, Call
 from lines import Lines
 
-
 _LAG = 0.1
 """Seconds until its router knows what `instance_ids` tells already; nothing says when it does."""
 
