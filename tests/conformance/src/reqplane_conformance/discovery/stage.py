@@ -70,7 +70,7 @@ class DiscoveryStage(Stage):
     leftover_case = "life.nothing_left_over"
 
     def __init__(self, subject: type[Any], suite: Any, env: Mapping[str, str], strain: Strain) -> None:
-        super().__init__(subject, suite, env, strain)
+        super().__init__(subject, suite, {**env, "DYN_WIRE_PROFILE": "guide"}, strain)  # numbers differ
         self.namespace = f"conformance-{secrets.token_hex(6)}"
         self._folder = ""
         self._followers: list[Follower] = []
