@@ -38,7 +38,7 @@ class Collector:
         self.chunk = Chunk()
         self.cutter = Cutter(self.chunk, self.budget, self)
 
-    def wants(self, path: bytes, size: int) -> bool:
+    def wants(self, path: bytes, headers: bytes, size: int) -> bool:
         if size > self._most:
             raise WireError("too large")
         return path != self._unwanted

@@ -29,7 +29,7 @@ _BRACE = ord("{")
 class Taker(Protocol):
     """Whom requests are handed to."""
 
-    def wants(self, path: bytes, size: int) -> bool:
+    def wants(self, path: bytes, headers: bytes, size: int) -> bool:
         """Whether a payload that is not whole yet is to be kept.  WireError: the connection is given up."""
         ...
 
@@ -145,7 +145,7 @@ class Cutter:
     def _begin(self, start: int, size: int, end: int) -> None:
         self._under_way = self._path, self._headers, size
         first = self._chunk.view[start:end]
-        if self._taker.wants(self._path, size):
+        if self._taker.wants(self._path, self._headers, size):
             intake = Intake(self._budget, size)
             if intake.begin(first, self._trusted):
                 self._intake = intake

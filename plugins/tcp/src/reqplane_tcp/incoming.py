@@ -27,8 +27,8 @@ FRAME_SECONDS = 30.0
 IDLE_SECONDS = 600.0
 """Without a byte.  Frontends close idle connections before: ours and Dynamo's after 300 s."""
 _LOOKS = FRAME_SECONDS / 2
-_FRONTENDS_PATH = "x-endpoint-path"
-_FRONTENDS_CLOCK = "x-frontend-send-ts-ns"
+_FRONTENDS_PATH = b'"x-endpoint-path"'
+_FRONTENDS_CLOCK = b'"x-frontend-send-ts-ns"'
 _NOTHING: Headers = {}
 
 
@@ -71,8 +71,10 @@ class Incoming(asyncio.BufferedProtocol):
         self._refusal: RequestRefused = InvalidFrame("")  # of the payload that is passed over
         self._encoded = b""  # headers that were read, and what they are
         self._headers = _NOTHING
-        self._hears = True  # refusals, and not only that the connection ends
+        self._known = False  # what the frontend is: its first request's head has come
+        self._hears = True  # it hears refusals, and not only that the connection ends
         self._proven = False  # a request was accepted
+        self._parting = False  # it ends as soon as the frontend is known
         self._leaving = False
         self._timer: Timer | None = None
         self._heard = False  # since the last look
@@ -118,9 +120,15 @@ class Incoming(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def leave(self) -> None:
-        """Answer what was accepted, look at nothing more, and close as soon as the frontend does."""
+        """Answer what was accepted, look at nothing more, and close as soon as the frontend does.
+
+        Who hears goodbye knows that nothing else was accepted; an old frontend would take it for an ack.
+        """
+        if not self._known:
+            self._parting = True
+            return
         self._cutter.close()
-        self._end(GOODBYE if self._hears and self._taken else b"")
+        self._end(GOODBYE if self._hears else b"")
 
     def cut(self) -> None:
         """Close at once."""
@@ -162,7 +170,7 @@ class Incoming(asyncio.BufferedProtocol):
             self._give_up("invalid_frame", error.problem)
         except _Enough:
             self._cutter.close()
-            self._end(b"")
+            self._end(GOODBYE if self._parting and self._hears else b"")
         if self._out:
             self._flush()
 
@@ -175,7 +183,9 @@ class Incoming(asyncio.BufferedProtocol):
 
     # ── requests ──
 
-    def wants(self, path: bytes, size: int) -> bool:
+    def wants(self, path: bytes, headers: bytes, size: int) -> bool:
+        if not self._known:
+            self._meet(headers)
         if size > 2 * self._limit:
             raise WireError(self._too_large(size))
         if size > self._limit:
@@ -191,13 +201,13 @@ class Incoming(asyncio.BufferedProtocol):
 
     def take(self, path: bytes, headers: bytes, size: int, payload: Body | None) -> None:
         """A request: accept it, then ack it."""
+        if not self._known:
+            self._meet(headers)
         self._taken += 1
         try:
             accept = self._owner.accepts.get(path)
             if headers != self._encoded:
                 self._read_headers(headers)
-            elif not headers:
-                self._hears = False  # Dynamo 0.7
             if accept is None:
                 raise _unknown(path)
             if size > self._limit:
@@ -219,17 +229,22 @@ class Incoming(asyncio.BufferedProtocol):
     def _read_headers(self, encoded: bytes) -> None:
         """Headers that are not those of the request before."""
         self._encoded, self._headers = b"", _NOTHING
-        if not encoded:
-            return
         try:
-            members = read_headers(encoded)
+            self._headers = carried(read_headers(encoded))
         except WireError as error:
             raise InvalidFrame(error.problem) from None
-        if _FRONTENDS_PATH in members:
-            # Dynamo 0.9 takes each answer for an ack, whatever it says; newer ones tell the time, too.
-            self._hears = _FRONTENDS_CLOCK in members
-        self._headers = carried(members)
         self._encoded = encoded
+
+    def _meet(self, encoded: bytes) -> None:
+        """Learn from its first request's headers what the frontend is.
+
+        Dynamo up to 0.9 takes each answer for an ack, whatever it says.  0.7 sends no headers, and 0.9 none
+        but the path; newer ones tell the time, too.
+        """
+        self._known = True
+        self._hears = bool(encoded) and (_FRONTENDS_PATH not in encoded or _FRONTENDS_CLOCK in encoded)
+        if self._parting:
+            raise _Enough
 
     def _refuse(self, code: str, words: str) -> None:
         """Say no; to who does not hear that, by the connection's end: what was answered before stays so."""
@@ -247,7 +262,7 @@ class Incoming(asyncio.BufferedProtocol):
 
     def _look(self) -> None:
         """Cut off who does not come to the end of a request, does not read, or says nothing for long."""
-        if self._leaving:
+        if self._leaving or self._parting:
             self.cut()
             return
         if self._heard and self._proven:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from reqplane.interfaces import Accept, Host, Listener
@@ -21,15 +22,17 @@ _MOST_CONNECTIONS = 10_000
 _SHARE = 0.75
 """Of the descriptors that this process may have; the others are for calling home."""
 _CLOSE_LIMIT = 1.0
-"""Seconds that frontends get to close their connections, after which that is done here …"""
+"""Seconds that frontends get to close their connections, after which that is done here."""
 _DRAIN_LIMIT = 2.0
-"""… and to read their answers."""
+"""Seconds that they get to read their answers."""
 
 
 class TcpServer:
     """Its listener and connections."""
 
-    def __init__(self, host: Host, settings: TcpSettings, chunk: Chunk, port: int) -> None:
+    def __init__(self, host: Host, settings: TcpSettings, chunk: Chunk, listener: socket.socket) -> None:
+        port: int = listener.getsockname()[1]
+        self._listener = listener
         self.accepts: dict[bytes, Accept] = {}
         self.chunk = chunk
         self._host = host
@@ -51,20 +54,20 @@ class TcpServer:
             port_variable="DYN_TCP_RPC_PORT",
             backlog=_BACKLOG,
         )
-        port: int = listener.getsockname()[1]
         try:
-            server = cls(host, settings, chunk, port)
-            await server._start(listener)
+            server = cls(host, settings, chunk, listener)
+            await server._start()
         except BaseException:
             listener.close()
             raise
-        host.log.info("Starting TCP endpoint server on %s", host_and_port(settings.host, port))
+        where = host_and_port(settings.host, listener.getsockname()[1])
+        host.log.info("Starting TCP endpoint server on %s", where)
         return server
 
-    async def _start(self, listener: socket.socket) -> None:
+    async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         accepting = self._accepting = await loop.create_server(
-            self._arrived, sock=listener, backlog=_BACKLOG, start_serving=False
+            self._arrived, sock=self._listener, backlog=_BACKLOG, start_serving=False
         )
         try:
             await accepting.start_serving()
@@ -85,6 +88,11 @@ class TcpServer:
             one.leave()
         connection = Incoming(self, self._host)
         self._unproven[connection] = None
+        return connection
+
+    def _arrived_late(self) -> Incoming:
+        connection = self._arrived()
+        connection.leave()
         return connection
 
     def proven(self, connection: Incoming) -> None:
@@ -125,15 +133,28 @@ class TcpServer:
     async def close(self) -> None:
         """Free the address; idempotent.  A close that is cancelled goes on by itself."""
         if self._closing is None:
+            late = self._late()
             if self._accepting is not None:
                 self._accepting.close()
             for connection in self._connections:
                 connection.leave()
             self.accepts.clear()
-            self._closing = self._host.spawn(self._shut_down(), "tcp server's close")
+            self._closing = self._host.spawn(self._shut_down(late), "tcp server's close")
         await asyncio.shield(self._closing)
 
-    async def _shut_down(self) -> None:
+    def _late(self) -> list[socket.socket]:
+        """Those that have connected and are not here yet: the system would reset them, whatever they sent."""
+        late: list[socket.socket] = []
+        with suppress(OSError):
+            while True:
+                late.append(self._listener.accept()[0])
+        return late
+
+    async def _shut_down(self, late: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        for one in late:
+            with suppress(OSError):  # it is gone again
+                await loop.connect_accepted_socket(self._arrived_late, one)
         await _ended(self._connections)
         for connection in self._connections:
             connection.cut()
