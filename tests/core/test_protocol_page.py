@@ -10,6 +10,7 @@ import pytest
 import reqplane_http.answers
 import reqplane_http.batch
 import reqplane_nats.answers
+import reqplane_tcp.answers
 from reqplane.errors import refusal
 from reqplane.model import ConnectionInfo, EndpointId, Load, SharedOffer
 from reqplane.wire import shared, trace
@@ -63,6 +64,14 @@ def test_the_batch():
     assert reqplane_http.batch.CONTENT_TYPE in PAGE
     assert f"at most {reqplane_http.batch.MOST_FRAMES} frames" in PAGE
     assert f"{reqplane_http.batch.MOST_BYTES // 1024} KiB" in PAGE
+
+
+def test_the_tcp_plane():
+    text = PAGE.partition("### tcp")[2].partition("\n## ")[0]
+    assert f"`{reqplane_tcp.answers.GOODBYE.decode()}`" in " ".join(text.split())
+    for code in ("busy", "draining"):
+        told = reqplane_tcp.answers.refused(code, "TEXT")[4:].decode()
+        assert f"`{told.replace('[draining]', '[CODE]')}`" in text
 
 
 def test_the_record():

@@ -35,3 +35,10 @@ def test_nats(suite: Suite, restarted: Callable[..., Restarted]):
     }
     assert set(unclaimed.values()) == {"not claimed: shared_address"}
     assert set(reasons(result)) <= NO_PORT | {"not claimed: shared_address"}
+
+
+def test_tcp(suite: Suite):
+    """The path in a record names its worker, so no two share an address."""
+    result = suite.run("--transport", "tcp")
+    assert (result["level"], result["source"]) == ("base", "reqplane-tcp 0.1.0")
+    assert reasons(result) == {"not claimed: shared_address": 1}
