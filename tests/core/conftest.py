@@ -60,6 +60,7 @@ class Fleet:
         max_concurrent: int | None = None,
         max_queued: int | None = None,
         hands_off: bool = False,
+        streamed: bool = False,
     ) -> ServedEndpoint:
         """One more worker; its number and incarnation are its place in the list and 100 more."""
         number = len(self.workers)
@@ -73,7 +74,10 @@ class Fleet:
             max_frame_bytes=1 << 20,
         )
         work = answering.workload.endpoint(str(ENDPOINT), max_concurrent, max_queued)
-        worker = ServedEndpoint(ENDPOINT, adapt(handler), answering, work, hands_off=hands_off)
+        adapted = adapt(handler, streamed=streamed)
+        worker = ServedEndpoint(
+            ENDPOINT, adapted, answering, work, hands_off=hands_off, streamed=streamed
+        )
         worker.instance_ids.add(number)
         self.workers.append(worker)
         self.network.accepts[100 + number] = worker.accept

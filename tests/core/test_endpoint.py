@@ -23,10 +23,10 @@ OURS = str(ENDPOINT)
 class Worker:
     """Instance 0, incarnation 100; notes the headers of what it accepts."""
 
-    def __init__(self) -> None:
+    def __init__(self, streamed: bool = False) -> None:
         self.fleet = Fleet(Network(), "msgpack")
         self.served: list[Mapping[str, str]] = []
-        self.endpoint = self.fleet.add(self._handler)
+        self.endpoint = self.fleet.add(self._handler, streamed=streamed)
 
     async def _handler(self, request: Any, context: Context) -> AsyncIterator[int]:
         self.served.append(context.headers)
@@ -87,13 +87,36 @@ async def test_a_head_without_a_codec_is_json(worker: Worker) -> None:
     assert len(worker.served) == 1
 
 
+REQUEST_INFO = json.dumps({"address": "h:1", "subject": "s", "context": "r", "stream_type": "request"})
+MANY_IN = {
+    "request_type": "many_in",
+    "request_stream_connection_info": {"transport": "tcp_server", "info": REQUEST_INFO},
+}
+
+
 async def test_a_request_that_is_a_stream(worker: Worker) -> None:
-    info = json.dumps({"address": "h:1", "subject": "s", "context": "r", "stream_type": "request"})
-    members = {
-        "request_type": "many_in",
-        "request_stream_connection_info": {"transport": "tcp_server", "info": info},
-    }
-    await worker.refuses(InvalidFrame, "takes a single request, not a stream", members=members)
+    await worker.refuses(
+        InvalidFrame,
+        "unary engine received a header-only envelope; expected a request payload: .* takes single requests",
+        members=MANY_IN,
+    )
+
+
+async def test_a_stream_without_the_place_where_it_comes_from(worker: Worker) -> None:
+    await worker.refuses(
+        InvalidFrame, "request_stream_connection_info is missing", members={"request_type": "many_in"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "match"),
+    [({}, "this one is single: send an async iterable"), (MANY_IN, "its frame has no body")],
+)
+async def test_a_body_where_requests_are_streams(members: Mapping[str, Any], match: str) -> None:
+    worker = Worker(streamed=True)
+    wanted = f"bidirectional engine received a non-header-only envelope: .*{match}"
+    await worker.refuses(InvalidFrame, wanted, members=members)
+    await worker.fleet.close()
 
 
 @pytest.mark.parametrize("members", [{"id": 7}, {"connection_info": None}, {"timeout_ms": "soon"}])

@@ -48,6 +48,8 @@ async def opened(env: Mapping[str, str] | None = None, **limits: Any) -> AsyncGe
         assert not timers
         assert not transport._connections
         assert not transport._unproven
+        assert not transport._subjects._waiting
+        assert not transport._subjects._requests
         assert not transport._homes._all
         assert not transport._homes._current
         assert not transport._homes._connecting
@@ -75,9 +77,9 @@ class Pair:
         self.frontend = frontend
         self.worker = worker
 
-    async def call(self, request_id: str = "r") -> Call:
+    async def call(self, request_id: str = "r", sends: bool = False) -> Call:
         """One attempt, up to the call home."""
-        pending = self.frontend.expect(request_id)
+        pending = self.frontend.expect(request_id, sends=sends)
         told: list[Control] = []
         home = await self.worker.call_home(pending.info, told.append)
         return Call(pending, home, told)

@@ -112,10 +112,12 @@ class RawWorker(Raw):
 
     @classmethod
     @asynccontextmanager
-    async def welcomed(cls, frontend: TcpStreamTransport, worker: int = 7) -> AsyncGenerator[Self]:
+    async def welcomed(
+        cls, frontend: TcpStreamTransport, worker: int = 7, max_frame: int | None = None
+    ) -> AsyncGenerator[Self]:
         """Opened, and welcomed by the frontend."""
         async with cls.connected(frontend) as peer:
-            peer.raw(shared.opening(host_of(frontend).process, worker))
+            peer.raw(shared.opening(host_of(frontend).process, worker, max_frame))
             shared.read_welcome(await peer.opening(), b"")
             yield peer
 
@@ -149,12 +151,19 @@ class RawFrontend:
         self.all.append(Raw(reader, writer))
         self.accepted.put_nowait(self.all[-1])
 
-    def info(self, window: int = 1 << 18) -> ConnectionInfo:
-        return ConnectionInfo(self.address, str(uuid.uuid4()), "r", SharedOffer(self.process, window))
+    def info(self, window: int = 1 << 18, sends: bool = False) -> ConnectionInfo:
+        offer = SharedOffer(self.process, window)
+        return ConnectionInfo(self.address, str(uuid.uuid4()), "r", offer, self._request(sends))
 
-    def single(self, subject: str = "551d0fbf-0000-4000-8000-000000000000") -> ConnectionInfo:
+    def single(
+        self, subject: str = "551d0fbf-0000-4000-8000-000000000000", sends: bool = False
+    ) -> ConnectionInfo:
         """What a frontend says that offers no shared connection."""
-        return ConnectionInfo(self.address, subject, "r")
+        return ConnectionInfo(self.address, subject, "r", request=self._request(sends))
+
+    def _request(self, sends: bool) -> ConnectionInfo | None:
+        subject = "909fb74b-cc24-41e8-8823-70f79961e81f"  # as recorded
+        return ConnectionInfo(self.address, subject, "r") if sends else None
 
     async def accept_single(self) -> SingleRaw:
         peer = await self.accept()

@@ -243,11 +243,6 @@ async def test_first_calls_share_one_connect(accepted: list[int], pair: Pair):
     assert accepted == [1]
 
 
-async def test_a_request_that_is_a_stream_is_refused(pair: Pair):
-    with pytest.raises(TypeError, match="streams"):
-        pair.frontend.expect("r", sends=True)
-
-
 async def test_subjects_are_random_uuids_of_version_4(pair: Pair):
     subjects = [uuid.UUID(pair.frontend.expect("r").info.subject) for _ in range(1000)]
     assert len(set(subjects)) == 1000

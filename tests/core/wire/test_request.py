@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,51 @@ def test_a_largest_item_that_is_none_is_left_out(largest: object) -> None:
     assert decode_head(json.dumps(head).encode()).connection == INFO
 
 
+REQUEST = ConnectionInfo(INFO.address, "909fb74b-cc24-41e8-8823-70f79961e81f", "request-1")
+STREAMED = replace(INFO, request=REQUEST)
+
+
+def test_the_recorded_head_of_a_stream_is_read() -> None:
+    _, header, body = golden("request that is a stream, Dynamo 1.6.1")
+    address, request_id = "192.0.2.2:40363", "2c2f4b58-9ed7-43ed-acc8-e85c8ef8048b"
+    request = ConnectionInfo(address, "909fb74b-cc24-41e8-8823-70f79961e81f", request_id)
+    connection = ConnectionInfo(address, "8ac8d60f-8e96-4b60-ae18-3546f3f028be", request_id, request=request)
+    assert decode_head(header) == RequestHead(request_id, connection, "msgpack")
+    assert not body
+
+
+def test_the_head_of_a_stream_has_the_recorded_form_and_our_members_beside_it() -> None:
+    _, header, _ = golden("request that is a stream, Dynamo 1.6.1")
+    recorded, ours = json.loads(header), json.loads(render(STREAMED))
+    assert [key for key in ours if key in recorded] == list(recorded)
+    assert set(ours) - set(recorded) == {"endpoint"}
+    assert ours["request_type"] == recorded["request_type"]
+    name = "request_stream_connection_info"
+    assert ours[name]["transport"] == recorded[name]["transport"]
+    theirs, info = json.loads(recorded[name]["info"]), json.loads(ours[name]["info"])
+    assert list(info) == list(theirs)
+    assert info["stream_type"] == theirs["stream_type"]
+
+
+@given(st.text(max_size=30))
+def test_the_head_of_a_stream_is_read_back(request_id: str) -> None:
+    info = replace(STREAMED, context=request_id, request=replace(REQUEST, context=request_id))
+    try:
+        header = render(info, timeout=1.5, headers={"traceparent": "00-1"})
+    except UnicodeEncodeError:
+        return
+    head = decode_head(header)
+    assert (head.request_id, head.connection, head.timeout) == (request_id, info, 1.5)
+
+
+def test_one_template_writes_both_kinds() -> None:
+    template = HeadTemplate("single_in.single_in.ep", "msgpack", INFO)
+    assert template.matches(STREAMED)
+    for info in (INFO, STREAMED, INFO):
+        head = decode_head(template.render(info))
+        assert (head.connection, head.endpoint) == (info, "single_in.single_in.ep")
+
+
 def test_json_is_not_announced_since_its_absence_means_json() -> None:
     assert "payload_codec" not in json.loads(render(INFO, codec="json"))
 
@@ -133,6 +179,9 @@ def test_unknown_members_are_ignored_on_both_levels() -> None:
         ({"connection_info": None}, "connection_info"),
         ({"connection_info": {"info": "[]"}}, "connection_info.info"),
         ({"connection_info": {"info": "{}"}}, "address is missing"),
+        ({"request_type": "many_in"}, "request_stream_connection_info is missing"),
+        ({"request_stream_connection_info": 1}, "request_stream_connection_info is 1, wanted an object"),
+        ({"request_stream_connection_info": {"info": "{}"}}, "address is missing"),
     ],
 )
 def test_a_broken_head_says_what_was_wanted(change: dict, wanted: str) -> None:

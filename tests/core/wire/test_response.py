@@ -40,6 +40,24 @@ def test_frames_are_read_as_recorded() -> None:
     assert response.ResponseReader(4096).feed(stream) == [Prologue(None), *bodies, End()]
 
 
+def test_the_connection_of_a_request_is_as_recorded() -> None:
+    name = "handshake of a request"
+    assert response.handshake("909fb74b-cc24-41e8-8823-70f79961e81f", "request") == golden(name)[0]
+    assert response.read_handshake(*golden(name)[1:]).stream_type == "request"
+    whole, header, body = golden("item of a request, msgpack")
+    assert b"".join(response.item(body)) == whole
+    assert response.read_requested(header, body) == body
+    assert response.read_requested(*golden("sentinel")[1:]) == End()
+    assert response.read_requested(*golden("stop")[1:]) is Control.STOP
+    assert response.read_requested(*golden("kill")[1:]) is Control.KILL
+
+
+@pytest.mark.parametrize(("header", "body"), [(b'"bogus"', b""), (b'"sentinel"', b"x"), (b'"stop"', b"x")])
+def test_anything_else_on_the_connection_of_a_request(header: bytes, body: bytes) -> None:
+    with pytest.raises(WireError, match='wanted an item, "sentinel", "stop" or "kill"'):
+        response.read_requested(header, body)
+
+
 @given(st.lists(st.integers(min_value=0), max_size=8))
 def test_any_split_of_the_bytes_gives_the_same_events(cuts: list[int]) -> None:
     stream = b"".join(golden(name)[0] for name in ITEMS)

@@ -26,6 +26,9 @@ def test_the_opening_frames_are_header_only_json() -> None:
     data = shared.opening("ab" * 16, 17)
     assert split(data, 4096)[0] == b'{"shared":1,"process":"' + b"ab" * 16 + b'","worker":"17"}'
     assert shared.read_opening(*map(bytes, split(data, 4096))) == shared.Opening("ab" * 16, 17)
+    told = shared.opening("ab" * 16, 17, 1 << 20)
+    assert split(told, 4096)[0].endswith(b'"worker":"17","max_frame":1048576}')
+    assert shared.read_opening(*map(bytes, split(told, 4096))) == shared.Opening("ab" * 16, 17, 1 << 20)
     answer = shared.welcome(1000)
     assert split(answer, 4096)[0] == b'{"shared":1,"heartbeat_ms":1000}'
     assert shared.read_welcome(*map(bytes, split(answer, 4096))) == 1000
@@ -72,6 +75,12 @@ def test_junk_instead_of_an_opening_is_a_wire_error(header: bytes, body: bytes) 
 def test_an_opening_that_lacks_something_is_a_wire_error(header: bytes) -> None:
     with pytest.raises(WireError):
         shared.read_opening(header, b"")
+
+
+@pytest.mark.parametrize("largest", ["null", "0", "-1", "true", '"1"', "1.5", "[1]"])
+def test_a_largest_item_that_is_none_is_left_out(largest: str) -> None:
+    header = f'{{"shared":1,"process":"p","worker":"1","max_frame":{largest}}}'.encode()
+    assert shared.read_opening(header, b"") == shared.Opening("p", 1)
 
 
 def test_a_header_of_another_length_is_a_wire_error() -> None:

@@ -185,7 +185,7 @@ class SendingTcpStream(PendingTcpStream):
 
     def _cut_off(self, control: Control) -> None:
         """Send no more of the request."""
-        if self._cut is None:
+        if self._cut is None or control is Control.KILL:
             self._cut = control
             if self._sink is not None:
                 self._sink.request_cut(self._number, control)
