@@ -274,7 +274,7 @@ def test_the_list_of_plugins(capsys: pytest.CaptureFixture[str]):
     assert "codec msgpack*, json" in builtin
     assert "discovery backend file*, mem, static" in builtin
     assert "router mode round_robin*, random, least_loaded, power_of_two, direct" in builtin
-    assert [line.split()[0] for line in transports] == ["http", "memory", "nats", "tcp_stream"]
+    assert [line.split()[0] for line in transports] == ["http", "memory", "nats", "tcp", "tcp_stream"]
     assert captured.err == ""
 
 
