@@ -107,10 +107,12 @@ class Worker:
         self.leaving = asyncio.Event()
         self.task = asyncio.ensure_future(self.serving.run(self.leaving))
 
-    def ask(self, instance: str | None = None) -> Any:
+    def ask(self, instance: str | None = None, *, by_dynamo: bool = False) -> Any:
         """Hand a request to whoever listens; the frontend's end of its answer."""
         pending = self.answering.response.expect("r")
         header = HeadTemplate(str(ENDPOINT), "msgpack", pending.info).render(pending.info)
+        if by_dynamo:
+            header = header.replace(f'"endpoint":"{ENDPOINT}",'.encode(), b"")
         headers = {} if instance is None else {"x-reqplane-instance": instance}
         frame = Frame(header, MsgpackCodec().encode(1))
         self.network.accepts[7](Delivery(frame.join(), headers, "one"))
@@ -198,6 +200,23 @@ async def test_while_it_leaves_it_refuses() -> None:
     with pytest.raises(WorkerDraining):
         worker.ask()
     pending.stop()
+    await worker.task
+
+
+async def test_what_dynamos_clients_send_is_taken_until_they_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reqplane.serving._LAST_CALL", 0.2)
+    worker = Worker(forever, planes=("tcp",), dynamo=True)
+    await eventually(lambda: worker.world.records)
+    worker.leaving.set()
+    await eventually(lambda: "withdraw" in worker.network.log)
+    with pytest.raises(WorkerDraining):
+        worker.ask()
+    taken = worker.ask(by_dynamo=True)
+    await taken.opened
+    await eventually(lambda: "tcp drains" in worker.network.log)
+    with pytest.raises(WorkerDraining):
+        worker.ask(by_dynamo=True)
+    taken.stop()
     await worker.task
 
 

@@ -88,6 +88,8 @@ class ServedEndpoint:
         self.instance_ids: set[int] = set()
         """This worker's number, and those it had until lately."""
         self.draining = False
+        self.last_call = False
+        """It leaves, but takes requests of Dynamo's clients, which would ask no other worker."""
         self.running: set[asyncio.Task[None]] = set()
         self._path = str(endpoint)
         self._handler = handler
@@ -136,7 +138,7 @@ class ServedEndpoint:
         objection = self._answering.response.objection(head.connection)
         if objection is not None:
             raise NotAllowed(objection)
-        if self.draining:
+        if self.draining and not (self.last_call and head.endpoint is None):  # ours name the endpoint
             raise WorkerDraining("the worker is leaving")
 
     def _check_form(self, head: RequestHead, body: Body) -> None:

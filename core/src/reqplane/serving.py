@@ -2,6 +2,7 @@
 
 Coming: reserve a number ─► listen on every plane ─► merge the planes' records ─► publish, once.
 Leaving: withdraw ─► refuse what is new ─► drain the planes ─► running handlers end ─► close.
+In Dynamo's form what its clients send is refused a second later: by then they know.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _FORMER_ID_SECONDS = 60.0
 """How long a number that a lost registration had is still this worker's."""
 _WITHDRAW_LIMIT = 5.0
 """Seconds that discovery may take for that; the record then goes with its lease."""
+_LAST_CALL = 1.0
+"""Seconds in which Dynamo's frontends hear that a worker leaves; it takes what they send meanwhile."""
 _RENEW_PAUSE = 0.5
 """Seconds between attempts to register again."""
 
@@ -213,6 +216,10 @@ class Serving:
         self._accepting.draining = True
         try:
             async with asyncio.timeout(planes.drain_timeout):
+                if planes.dynamo:
+                    self._accepting.last_call = True
+                    await asyncio.sleep(_LAST_CALL)
+                    self._accepting.last_call = False
                 await asyncio.gather(*(listener.drain() for listener in self._listeners))
                 while self._accepting.running:
                     await asyncio.wait(list(self._accepting.running))
