@@ -91,7 +91,7 @@ class Scene:
         ids: list[int] = self.client.wait("known", path=path)["ids"]
         return ids
 
-    def call(self, request: Mapping[str, Any], path: str | None = None, **how: Any) -> str:
+    def call(self, request: Any, path: str | None = None, **how: Any) -> str:
         """Begin a call; its name."""
         call = f"call-{next(self._numbers)}"
         self.client.tell("call", call=call, path=path or self.path("plain"), request=request, **how)
@@ -169,6 +169,8 @@ def values(scene: Scene) -> Any:
             lost.append(name)
         else:
             _same([value], found, name)
+    for request in ("text", [], [1, "2"], 7, True):
+        _same([request], scene.whole(scene.call(request)), "a request that is no object")
     for value in (LARGE, {"large": LARGE}):
         if scene.whole(scene.call({"do": "values", "values": [value]})) != [value]:
             raise Trouble("1 MiB came back as something else")
@@ -276,6 +278,21 @@ def drain(scene: Scene) -> Any:
     return None
 
 
+def chain(scene: Scene) -> Any:
+    """A handler that calls on, to the caller's side again: items, a stop and a kill go through both hops."""
+    path, beyond = scene.path("chain"), scene.path("beyond")
+    last = scene.stage.worker(scene.calling, beyond)
+    scene.stage.relay(scene.answering, path, beyond)
+    scene.known(path, 1)
+    for do in ("stop", "drop"):
+        call = scene.call({"do": "relayed", "onward": {"do": "endless", "call": do}}, path)
+        scene.items(call, 3)
+        scene.client.tell(do, call=call)
+        _fate(last.wait("stopped", "cut", "ended", "failed", call=do, within=SOON))
+        scene.rest(call)
+    return None
+
+
 def mixed(scene: Scene) -> Any:
     """Two workers of each side behind one client: each gets its share, and answers when it is meant."""
     path = scene.path("mixed")
@@ -339,6 +356,7 @@ ROWS: Mapping[str, Callable[[Scene], Any]] = {
     "kill": drop,
     "worker killed": killed,
     "trace": trace,
+    "chain": chain,
     "mixed": mixed,
     "drain": drain,
     "forgotten": forgotten,

@@ -74,8 +74,10 @@ class Asking:
     async def _call(self, call: str, path: str, request: Any, **how: Any) -> None:
         """One call, from its request to its end."""
         items = 0
+        if isinstance(request, dict):
+            request["call"] = call
         try:
-            self._calls[call] = opened = await self._open(path, {"call": call, **request}, **how)
+            self._calls[call] = opened = await self._open(path, request, **how)
             self._lines.say("sent", call=call)
             async for item in opened.items:
                 self._lines.say("item", call=call, item=item)

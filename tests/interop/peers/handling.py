@@ -42,7 +42,10 @@ class Handling:
         return self._gates.setdefault(call, asyncio.Event())
 
     async def generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """What is served."""
+        """What is served.  A request that is no object is given back as it is."""
+        if not isinstance(request, dict):
+            yield request
+            return
         call = request["call"]
         quiet = request.get("quiet", False)
         if not quiet:
