@@ -75,9 +75,7 @@ class Fleet:
         )
         work = answering.workload.endpoint(str(ENDPOINT), max_concurrent, max_queued)
         adapted = adapt(handler, streamed=streamed)
-        worker = ServedEndpoint(
-            ENDPOINT, adapted, answering, work, hands_off=hands_off, streamed=streamed
-        )
+        worker = ServedEndpoint(ENDPOINT, adapted, answering, work, hands_off=hands_off, streamed=streamed)
         worker.instance_ids.add(number)
         self.workers.append(worker)
         self.network.accepts[100 + number] = worker.accept
