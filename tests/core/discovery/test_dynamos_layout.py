@@ -15,13 +15,16 @@ from types import SimpleNamespace
 import pytest
 from core.discovery.test_etcd_picture import FakeEtcd
 from core.discovery.world import GENEROUS, Opener, Watcher
+from reqplane.discovery.etcd.client import EtcdClient
 from reqplane.discovery.etcd.registry import Registry
 from reqplane.discovery.etcd.seam import Removal
+from reqplane.discovery.etcd.settings import EtcdSettings
 from reqplane.discovery.slots import DYNAMO_TTL, Folder, reserve_own
 from reqplane.errors import DiscoveryUnavailable, LeaseLost
 from reqplane.model import EndpointId
+from reqplane.settings import load
 from reqplane.wire.records import as_dynamo, dynamo_file, dynamo_key, encode_record, make_record
-from servers import Etcd
+from servers import Etcd, generations
 
 GENERATE = EndpointId("default", "backend", "generate")
 EMBED = EndpointId("default", "backend", "embed")
@@ -195,6 +198,24 @@ async def test_its_lease_has_its_number_and_its_key_comes_with_the_record(
     assert later > created
     await worker.aclose()
     assert held(quiet_etcd, key) == []
+
+
+@pytest.mark.parametrize("program", generations("etcd"), ids=lambda path: path.split("/")[1])
+def test_a_lease_of_our_number_is_ours(program: str, tmp_path: Path) -> None:
+    """Though the answer to the first attempt was lost, and again after it was revoked."""
+    server = Etcd(tmp_path / "etcd", program).start()
+    settings = load(EtcdSettings, {"ETCD_ENDPOINTS": server.url})
+    client = EtcdClient(settings.endpoints[0], settings, 5.0, is_curious=True)
+    try:
+        for _ in range(2):
+            assert client.grant(10, ID) == ID
+        client.revoke(ID)
+        assert client.grant(10, ID) == ID
+        assert client.grant(10, 0) not in (0, ID)
+        assert client.keep(ID)
+    finally:
+        client.close()
+        server.close()
 
 
 @pytest.fixture
