@@ -96,6 +96,7 @@ def test_dynamo_tcp(key: str) -> None:
         codec="msgpack",
         planes=("tcp",),
         dynamo=True,
+        device_type="cuda",
     )
 
 
@@ -111,6 +112,7 @@ def test_what_dynamo_has_written(recorded: dict[str, str]) -> None:
         codec="msgpack" if "1.6.1" in recorded["name"] else "json",
         planes=(plane,),
         dynamo=True,
+        device_type=value.get("device_type"),
     )
 
 

@@ -62,7 +62,7 @@ class Instance:
     reqplane and `started` when it began to serve, in seconds since 1970 by its own clock; None where the
     record does not say.  `shared` says that this is an address, a balancer's perhaps, and not one worker:
     who answers there may be another one each time.  `draining`: it is leaving, and takes nothing new.
-    `dynamo`: it is NVIDIA Dynamo's own.
+    `dynamo`: it is NVIDIA Dynamo's own, which may tell of its `device_type`, such as `cuda`.
     """
 
     endpoint: EndpointId
@@ -77,6 +77,7 @@ class Instance:
     shared: bool = False
     draining: bool = False
     dynamo: bool = False
+    device_type: str | None = None
 
     @property
     def label(self) -> str:

@@ -39,7 +39,7 @@ def seen(own: OwnInstance) -> Instance:
     kind, member = next(iter(own.transport.items()), ("", ""))
     path = own.endpoint
     transport = TransportType(kind, _address(member))
-    return Instance(own.instance_id, path.namespace, path.component, path.name, transport)
+    return Instance(own.instance_id, path.namespace, path.component, path.name, transport, own.device_type)
 
 
 def _address(member: Any) -> str:

@@ -208,6 +208,7 @@ def parse_record(key: str, value: bytes | str | Mapping[str, Any]) -> Instance:
             started=_started(record),
             draining=record.get("draining") is True,
             dynamo=record.get("type") is not None and record.get("reqplane") is None,
+            device_type=_device_type(record),
         )
     except WireError as error:
         raise WireError(f"the record {_shown(key)}: {error}") from error
@@ -287,6 +288,12 @@ def _planes(record: Mapping[str, Any], transport: Mapping[str, Any]) -> tuple[st
         if not isinstance(plane, str) or not plane:
             _complain("in 'planes'", "names", plane)
     return tuple(cast(Sequence[str], planes))
+
+
+def _device_type(record: Mapping[str, Any]) -> str | None:
+    """Dynamo's, and only handed on."""
+    found = record.get("device_type")
+    return found if isinstance(found, str) else None
 
 
 def _version(record: Mapping[str, Any]) -> str | None:
