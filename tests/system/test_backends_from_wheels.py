@@ -27,10 +27,9 @@ else:
 
 
 def test_tcp_stream(suite: Suite):
-    """Streams as requests are not supported yet."""
     result = suite.run("--transport", "tcp_stream")
-    assert result["level"] == "base"
-    assert set(reasons(result)) == {"not claimed: streamed_requests"}
+    assert result["level"] == "full"
+    assert reasons(result) == {}
 
 
 def test_file(suite: Suite, tmp_path: Path):

@@ -131,9 +131,9 @@ def test_a_worker_that_cannot_start(processes: Any, bare: dict[str, str], tmp_pa
 
 
 def test_a_plane_that_is_not_there(processes: Any, bare: dict[str, str], tmp_path: Path):
-    status, printed = processes.run(DEMO, bare | {"DYN_REQUEST_PLANE": "tcp"}, tmp_path)
+    status, printed = processes.run(DEMO, bare | {"DYN_REQUEST_PLANE": "pigeon"}, tmp_path)
     assert status == 2
-    assert "no request plane 'tcp'" in printed
+    assert "no request plane 'pigeon'" in printed
     assert "installed: http" in printed
     assert "Traceback" not in printed
 

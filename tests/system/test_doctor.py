@@ -542,7 +542,7 @@ def without_http(elsewhere: Environment) -> Environment:
 def test_1_the_plane_is_missing_and_can_be_installed(terminal: Any, without_http: Environment):
     shell = terminal(without_http.variables)
     visit = shell.visit()
-    visit.check_ill("the request plane 'http' is not installed (there are: nats)")
+    visit.check_ill("the request plane 'http' is not installed (there are: nats, tcp)")
     assert visit.commands == ["python -m pip install reqplane-http==0.1.0"]
     assert "PIP_FIND_LINKS has to name the folder of our wheels" in visit.printed
     shell.obey(visit)
