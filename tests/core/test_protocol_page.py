@@ -14,6 +14,7 @@ import reqplane_tcp.answers
 from reqplane.errors import refusal
 from reqplane.model import ConnectionInfo, EndpointId, Load, SharedOffer
 from reqplane.wire import shared, trace
+from reqplane.wire.frame import split
 from reqplane.wire.records import guide_key, make_record
 from reqplane.wire.request import HeadTemplate
 from reqplane.wire.response import SENTINEL
@@ -46,13 +47,20 @@ def test_the_codes_of_refusals():
 
 def test_the_members_of_a_requests_head():
     offer = SharedOffer("0" * 32, 262144, max_frame=33554432)
-    info = ConnectionInfo("127.0.0.1:9000", "6" * 8 + "-1111-4111-a111-" + "1" * 12, "id", offer)
+    request = ConnectionInfo("127.0.0.1:9000", "7" * 8 + "-1111-4111-a111-" + "1" * 12, "id")
+    info = ConnectionInfo("127.0.0.1:9000", "6" * 8 + "-1111-4111-a111-" + "1" * 12, "id", offer, request)
     header = HeadTemplate("a.b.c", "msgpack", info).render(info, 1.0, {"x-request-id": "me"}, {"tenant": "x"})
     head = json.loads(header)
     assert set(head) == {name.strip("`") for name, _ in rows("member")}
     members = json.loads(head["connection_info"]["info"])
     assert all(f"`{name}`" in PAGE for name in members)
     assert json.dumps({**members["shared"], "process": "32 hex"}) in PAGE
+
+
+def test_the_opening_of_a_shared_connection():
+    header, _ = split(shared.opening("p", 7, 33554432), shared.OPENING_LIMIT)
+    members = json.loads(header)
+    assert json.dumps({**members, "process": "…", "worker": "INCARNATION"}, ensure_ascii=False) in PAGE
 
 
 @pytest.mark.parametrize("name", [*trace.CARRIED, trace.REFUSAL, trace.INSTANCE])

@@ -96,8 +96,9 @@ class RequestStream:
             self._reading = False
 
     async def _check_wanted(self) -> None:
-        """A handler that goes on reading although nobody is there any more is ended by its cancellation."""
-        if self._context.is_killed():
+        """A handler that was cancelled, since nobody is there, and goes on reading is ended by that."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
             if self._told:
                 raise asyncio.CancelledError
             self._told = True

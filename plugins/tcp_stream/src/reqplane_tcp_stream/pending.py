@@ -11,7 +11,7 @@ from reqplane.model import Broken, ConnectionInfo
 from reqplane_tcp_stream.inbox import Inbox
 
 if TYPE_CHECKING:
-    from reqplane_tcp_stream.sending import Sink
+    from reqplane_tcp_stream.outgoing import Sink
     from reqplane_tcp_stream.subjects import Subjects
 
 

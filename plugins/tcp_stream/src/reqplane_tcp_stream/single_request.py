@@ -19,7 +19,7 @@ from reqplane.wire.frame import PREFIX_BYTES, FrameDecoder
 
 from reqplane_tcp_stream.connection import LINGER, Connection
 from reqplane_tcp_stream.inbox import WHY, Inbox
-from reqplane_tcp_stream.sending import SendingTcpStream
+from reqplane_tcp_stream.outgoing import SendingTcpStream
 
 
 class RequestFrontend(Connection):

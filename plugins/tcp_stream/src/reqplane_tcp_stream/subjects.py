@@ -9,8 +9,8 @@ from reqplane.interfaces import Host
 from reqplane.model import ConnectionInfo, SharedOffer
 from reqplane.wire.shared import SUBJECT_BYTES
 
+from reqplane_tcp_stream.outgoing import SendingTcpStream
 from reqplane_tcp_stream.pending import PendingTcpStream
-from reqplane_tcp_stream.sending import SendingTcpStream
 
 
 class Subjects:
