@@ -30,12 +30,16 @@ LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that at the end several processes have short ones left.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the files that take longest come first, so that at the end all
+    of them have short ones left.
 
     The others come in an order that mixes those that start processes with those that do not: where all of
     them run at the same time, the machine is too busy for any of them.
     """
+
+    if not hasattr(config, "workerinput"):
+        return
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         file = item.path.stem
