@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from ports import free_port
+
 PATIENCE = 30.0
 """Seconds that a server may take to start or to end on a loaded machine."""
 
@@ -38,13 +40,6 @@ def generations(name: str) -> list[str]:
     """The one that came by pip and, where there is one, the system's."""
     system = shutil.which(name, path=_ELSEWHERE)
     return [binary(name), *([system] if system else [])]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

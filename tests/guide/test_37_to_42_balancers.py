@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from balancers import EXAMPLES, Balancer, envoy, free_ports, nginx
+from balancers import EXAMPLES, Balancer, envoy, nginx
+from ports import free_ports
 
 from .places import Frontend, Place, Running, eventually, served
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from servers import free_port
+from ports import free_port
 
 from .conftest import Fleet
 from .places import HERE, PATIENCE, Place, Running, served

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 _NGINX = """
 daemon off;
@@ -57,7 +57,7 @@ async def nginx(folder: Path, worker: int, keepalive_requests: int) -> AsyncGene
     It ends each connection after `keepalive_requests`: by `connection: close`, or by GOAWAY.
     """
     program = _wanted("nginx", "nginx-light")
-    http1, h2c = _free_ports(2)
+    http1, h2c = free_ports(2)
     config = folder / "nginx.conf"
     config.write_text(
         _NGINX.format(
@@ -73,7 +73,7 @@ async def nginx(folder: Path, worker: int, keepalive_requests: int) -> AsyncGene
 async def nghttpd(folder: Path, *options: str) -> AsyncGenerator[str]:
     """nghttpd, which answers a POST to `/x` as the file x in the folder; its h2c:// URL."""
     program = _wanted("nghttpd", "nghttp2-server")
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     where = ("--no-tls", "--address=127.0.0.1", f"--htdocs={folder}", *options, str(port))
     async with _running((program, *where), port):
         yield f"h2c://127.0.0.1:{port}"
@@ -84,14 +84,6 @@ def _wanted(program: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{program} is not here: apt install {package}")
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 @asynccontextmanager

@@ -83,7 +83,7 @@ async def test_a_large_frame_does_not_hold_up_small_ones(
 async def test_more_requests_than_the_worker_allows_streams(
     worker: StartWorker, transport: OpenTransport
 ) -> None:
-    here, frontend = await worker(), await transport()
+    here, frontend = await worker(), await transport({"DYN_HTTP_REQUEST_TIMEOUT": "60"})
     target = target_of(here.url, frontend)
     await asyncio.gather(*(frontend.send(target, frame(), {}, NEVER) for _ in range(3000)))
     assert len(here.got) == 3000

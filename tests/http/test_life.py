@@ -306,7 +306,7 @@ async def test_a_connection_that_ends_badly_is_one_line_in_the_log(
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert "ended badly: KeyError(5)" in caplog.text
+    await until(lambda: "ended badly: KeyError(5)" in caplog.text)
     assert "Traceback" not in caplog.text
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 from interop.peer import Peer
-from servers import Etcd, Nats, free_port
+from ports import free_port
+from servers import Etcd, Nats
 
 PEERS = Path(__file__).parent / "peers"
 Side = Literal["dynamo", "reqplane"]

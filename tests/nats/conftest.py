@@ -152,6 +152,17 @@ async def bare(stack: AsyncExitStack, nats: Nats) -> Client:
     return client
 
 
+async def subscribed(bare: Client, subject: str, cb: Callable[[Any], Awaitable[None]] | None = None) -> None:
+    """Subscribe, and return when the server knows of it.
+
+    nats-py's `flush` writes its PING past the commands that still wait in its own buffer; when it has
+    returned they are written, and a second one follows them.
+    """
+    await bare.subscribe(subject, cb=cb)
+    await bare.flush()
+    await bare.flush()
+
+
 def target_of(subject: str, transport: NatsTransport) -> Target:
     """What a frontend makes of a record with this subject."""
     target = transport.target(Instance(EndpointId("a", "b", "c"), 0, 7, {"nats_tcp": subject}))

@@ -28,7 +28,7 @@ from reqplane.model import NEVER, EndpointId, Instance
 from reqplane.wire.frame import Frame
 from servers import Nats
 
-from .conftest import OpenTransport, StartWorker, Worker, frame, opened, soon, target_of
+from .conftest import OpenTransport, StartWorker, Worker, frame, opened, soon, subscribed, target_of
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 65_536, 1_000_003])
@@ -147,8 +147,7 @@ async def test_a_service_that_raises_is_no_success(transport: OpenTransport, bar
         headers = {"Nats-Service-Error": "ValueError('no')", "Nats-Service-Error-Code": "500"}
         await bare.publish(message.reply, b"", headers=headers)
 
-    await bare.subscribe("some_service.raises-1", cb=raises)
-    await bare.flush()
+    await subscribed(bare, "some_service.raises-1", cb=raises)
     with pytest.raises(RequestRefused, match="500 ValueError"):
         await frontend.send(target_of("some_service.raises-1", frontend), frame(), {}, NEVER)
 
@@ -159,8 +158,7 @@ async def test_a_reply_that_is_no_ack_is_no_success(transport: OpenTransport, ba
     async def chats(message: Any) -> None:
         await bare.publish(message.reply, b"hello, who is there?")
 
-    await bare.subscribe("some_service.chats-1", cb=chats)
-    await bare.flush()
+    await subscribed(bare, "some_service.chats-1", cb=chats)
     with pytest.raises(DeliveryUnknown, match="replied with b'hello, who") as caught:
         await frontend.send(target_of("some_service.chats-1", frontend), frame(), {}, NEVER)
     assert caught.value.reason == "timed_out"
@@ -177,8 +175,7 @@ async def test_an_ack_counts_though_somebody_else_replied_before(
         await bare.publish(message.reply, b'{"stream":"ALL","seq":1}')
         seen.append(message.data)
 
-    await bare.subscribe(">", cb=stream)
-    await bare.flush()
+    await subscribed(bare, ">", cb=stream)
     await frontend.send(target_of(here.subject, frontend), frame(), {}, NEVER)
     assert len(here.got) == 1
 
@@ -195,8 +192,7 @@ async def test_nobody_listens(transport: OpenTransport, nats: Nats) -> None:
 
 async def test_no_ack_in_time(transport: OpenTransport, bare: Client) -> None:
     frontend = await transport({"DYN_NATS_REQUEST_TIMEOUT_SECS": "0.2"})
-    await bare.subscribe("silent_one.generate-1")
-    await bare.flush()
+    await subscribed(bare, "silent_one.generate-1")
     target = target_of("silent_one.generate-1", frontend)
     with pytest.raises(DeliveryUnknown, match=r"within 0\.2 s \(DYN_NATS_REQUEST_TIMEOUT_SECS\)") as caught:
         await frontend.send(target, frame(), {}, NEVER)
@@ -209,8 +205,7 @@ async def test_no_ack_in_time(transport: OpenTransport, bare: Client) -> None:
 
 async def test_cancelled_sends_leave_nothing(transport: OpenTransport, bare: Client) -> None:
     frontend = await transport()
-    await bare.subscribe("silent_one.generate-2")
-    await bare.flush()
+    await subscribed(bare, "silent_one.generate-2")
     target = target_of("silent_one.generate-2", frontend)
     sends = [frontend.send(target, frame(), {}, NEVER) for _ in range(500)]
     await asyncio.sleep(0.05)
@@ -227,8 +222,7 @@ async def test_a_late_ack_is_of_no_consequence(transport: OpenTransport, bare: C
     async def keeps(message: Any) -> None:
         replies.append(message.reply)
 
-    await bare.subscribe("late_one.generate-1", cb=keeps)
-    await bare.flush()
+    await subscribed(bare, "late_one.generate-1", cb=keeps)
     target = target_of("late_one.generate-1", frontend)
     with pytest.raises(DeliveryUnknown):
         await frontend.send(target, frame(), {}, soon(0.1))

@@ -14,10 +14,11 @@ import nats as nats_py
 import psutil
 import pytest
 import reqplane_nats.listener
+from ports import free_port
 from reqplane.errors import CannotConnect, DeliveryUnknown, SettingsError, WorkerDraining
 from reqplane.model import NEVER, EndpointId, Served
 from reqplane_nats.transport import NatsTransport
-from servers import Nats, free_port, generations
+from servers import Nats, generations
 
 from .conftest import OpenTransport, StartWorker, Worker, frame, opened, soon, target_of, until
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import reqplane
+from ports import free_port
 from reqplane import Context, UnknownEndpoint
 from reqplane.errors import CannotConnect, DeliveryUnknown, NoInstances
 from reqplane.model import NEVER
 from reqplane.wire.frame import Frame
-from servers import Nats, free_port
+from servers import Nats
 
 from .conftest import opened, target_of, until
 

@@ -16,19 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 PATIENCE = 20.0
 """Seconds that a balancer may take to start."""
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 class Balancer:

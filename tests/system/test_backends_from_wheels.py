@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from from_wheels import PATIENCE, Restarted, Suite, reasons
-from servers import binary, free_port
+from ports import free_port
+from servers import binary
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(PATIENCE + 60)]
 

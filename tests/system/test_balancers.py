@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import reqplane
 import yaml
-from balancers import EXAMPLES, Balancer, envoy, free_ports, nginx
+from balancers import EXAMPLES, Balancer, envoy, nginx
 from fleet import PATH, Fleet
 from memory_planes import eventually
+from ports import free_ports
 from reqplane import CannotConnect, DeliveryUnknown, FrameTooLarge
 
 pytestmark = pytest.mark.system

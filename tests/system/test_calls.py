@@ -16,6 +16,7 @@ import pytest
 import reqplane
 from fleet import PATH, Fleet
 from memory_planes import eventually
+from ports import free_port
 from reqplane import DeadlineExceeded, NoInstances, StreamBroken
 from reqplane.sockets import split_address
 
@@ -179,7 +180,7 @@ async def test_a_frontend_restarted_on_its_port_never_gets_its_predecessors_item
     fleet.start("marked")
     async with fleet.client():
         pass  # it is there
-    port = str(_free_port())
+    port = str(free_port())
     first = _call(fleet, tmp_path / "first", "first", port)
     assert first.stdout is not None
     for _ in range(20):
@@ -198,14 +199,6 @@ async def test_a_frontend_restarted_on_its_port_never_gets_its_predecessors_item
 def _call(fleet: Fleet, mark: Path, name: str, port: str) -> subprocess.Popen[str]:
     request = json.dumps({"mark": str(mark), "name": name, "pause": 0.001})
     return fleet.run("-m", "reqplane", "call", PATH, request, DYN_TCP_RESPONSE_STREAM_PORT=port)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 from pages import Page, install
+from ports import free_port
 from reqplane.skeleton import write_project
-from servers import Etcd, Nats, free_port
+from servers import Etcd, Nats
 
 ROOT = Path(__file__).parent.parent.parent
 PATH = "default.backend.generate"

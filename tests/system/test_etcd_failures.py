@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 from etcd_trial import EtcdTrial, Scale
 from fleet import PATH
-from servers import Etcd, Nats, free_port
+from ports import free_port
+from servers import Etcd, Nats
 
 pytestmark = [
     pytest.mark.system,

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from ports import free_port
 from reqplane.errors import (
     CannotConnect,
     NotAllowed,
@@ -17,7 +18,6 @@ from reqplane.errors import (
 )
 from reqplane.model import NEVER, EndpointId
 from reqplane_tcp.answers import GOODBYE, verdict
-from servers import free_port
 
 from .conftest import ENDPOINT, INCARNATION, PATH, OpenTransport, StartWorker, frame, target_of, until
 from .scripted import ACK, RawFrontend, message, old_message, recorded

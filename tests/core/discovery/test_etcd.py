@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from core.discovery.world import Opener, Seen, Watcher, eventually, record
+from ports import free_port
 from reqplane.errors import DiscoveryUnavailable
 from reqplane.interfaces import Discovery, Registration
 from reqplane.model import Change, EndpointId
-from servers import Etcd, free_port, generations
+from servers import Etcd, generations
 
 GENERATE = EndpointId("default", "backend", "generate")
 KEY = "v1/instances/namespace.default.component.backend.endpoint.generate.instance.0"
