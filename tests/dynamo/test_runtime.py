@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,12 +82,19 @@ async def test_nothing_is_opened_before_it_is_needed() -> None:
     await runtime.closed()
 
 
-async def test_a_runtime_that_could_not_be_opened_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = make("etcd").endpoint("ns.comp.ep")
-    monkeypatch.setenv("ETCD_ENDPOINTS", "http://127.0.0.1:1")
-    for _ in range(2):
-        with pytest.raises(DiscoveryUnavailable):
-            await endpoint.client()
+async def test_a_runtime_that_could_not_be_opened_may_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "discovery"
+    folder.write_text("no folder")
+    monkeypatch.setenv("DYN_FILE_KV", str(folder))
+    runtime = make("file")
+    endpoint = runtime.endpoint("ns.comp.ep")
+    with pytest.raises(DiscoveryUnavailable):
+        await endpoint.client()
+    folder.unlink()
+    assert (await endpoint.client()).instance_ids() == []
+    await runtime.closed()
 
 
 async def test_a_worker_is_served_before_it_is_awaited_and_leaves_at_shutdown() -> None:
@@ -267,6 +275,23 @@ async def test_an_item_that_was_not_waited_for_long_enough_still_comes() -> None
         go.set()
         assert [item async for item in answer] == [1]
         assert [item async for item in answer] == []
+    await service.close()
+
+
+async def test_two_tasks_can_not_read_one_answer() -> None:
+    async def waits(request: Any, context: Context) -> AsyncIterator[int]:
+        await context.async_killed_or_stopped()
+        yield 0
+
+    service = Service(waits)
+    context = Context()
+    answer = await (await service.client()).random({}, annotated=False, context=context)
+    first = asyncio.ensure_future(anext(answer, None))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already running"):
+        await anext(answer)
+    context.stop_generating()
+    assert await first is None
     await service.close()
 
 
