@@ -12,6 +12,8 @@ from reqplane.plugins import DISCOVERY, REQUEST_PLANE, RESPONSE, Kind, offered
 from reqplane_conformance.strain import KINDS, Strain
 
 _KINDS: Mapping[str, Kind] = {kind.what: kind for kind in (REQUEST_PLANE, RESPONSE, DISCOVERY)}
+_SUBJECTS = pytest.StashKey[dict[str, type[Any]]]()
+"""By kind: all plugins are looked at to find it, which takes longer than many a case."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -75,11 +77,15 @@ def wanted_kind(config: pytest.Config) -> str:
 
 def subject_of(config: pytest.Config, kind: str) -> type[Any]:
     """The class that --transport or --discovery names."""
+    known = config.stash.setdefault(_SUBJECTS, {})
+    if kind in known:
+        return known[kind]
     option = "--discovery" if kind == DISCOVERY.what else "--transport"
     name = config.getoption(option)
     if not name:
         raise pytest.UsageError(f"a conformance class without a subject needs {option} NAME")
-    return _find(option, name, (_KINDS[kind],))[1]
+    known[kind] = _find(option, name, (_KINDS[kind],))[1]
+    return known[kind]
 
 
 def _find(option: str, name: str, kinds: tuple[Kind, ...]) -> tuple[Kind, type[Any]]:

@@ -5,6 +5,7 @@ An entry point of the group pytest11 names it, so the options are there before a
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -51,6 +52,19 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, object, obje
             straining.enter_context(strain_of(session.config).applied())
             session.config.add_cleanup(straining.pop_all().close)
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Cases ask for the garbage now and then, and look at all that is there; so not at what pytest holds."""
+    if not session.config.stash[_CLASSES]:
+        return (yield)
+    gc.collect()
+    gc.freeze()
+    try:
+        return (yield)
+    finally:
+        gc.unfreeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -50,8 +50,13 @@ def told(
         "blame": blame,
         "message": message,
         "aside": aside,
-        "every": [dataclasses.asdict(one) for one in cls.all_cases()],
+        "every": _every(cls),
     }
+
+
+@functools.cache
+def _every(cls: type[Conformance]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in cls.all_cases()]
 
 
 @functools.cache  # asked with every report, and answered by reading what each distribution holds
