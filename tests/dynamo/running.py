@@ -18,7 +18,7 @@ from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py"))
-PATIENCE = 60.0
+PATIENCE = 40.0
 """Seconds that a program may take on a loaded machine."""
 _LINGER = 1.0
 """Seconds that a worker which is about to end by itself is given."""
@@ -81,6 +81,7 @@ class Side:
             "DYN_TCP_RPC_HOST": "127.0.0.1",
             "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
         }
         return env | ({"DYN_TCP_RESPONSE_STREAM_PORT": "0"} if self.dynamo is None else {"DYN_LOG": "error"})
 
@@ -117,9 +118,21 @@ def run(name: str, folder: Path, *, workers: Side, client: Side, env: Mapping[st
             )
             stack.callback(_end, process)
             started.append((role, side, process))
-        for role, side, process in reversed(started):
-            printed[role] = _output(process, side, role == roles[-1])
+        try:
+            for role, side, process in reversed(started):
+                printed[role] = _output(process, side, role == roles[-1])
+        except subprocess.TimeoutExpired as error:
+            states = [_last_words(folder, name, role, process) for role, _, process in started]
+            raise AssertionError(f"{error}\n" + "\n".join(states)) from None
     return "".join(f"== {role}\n{printed[role]}" for role in roles)
+
+
+def _last_words(folder: Path, name: str, role: str, process: subprocess.Popen[str]) -> str:
+    """How a process stands: its status, or where its threads are, and what it has printed."""
+    state = "had not ended" if process.poll() is None else f"ended with {process.returncode}"
+    process.send_signal(signal.SIGABRT)  # faulthandler's cue
+    text = process.communicate(timeout=PATIENCE)[0]
+    return f"── {role} {state}\n{text}{(folder / f'{name} {role}.log').read_text()[-3000:]}"
 
 
 def _output(process: subprocess.Popen[str], side: Side, client: bool) -> str:
@@ -141,4 +154,4 @@ def _output(process: subprocess.Popen[str], side: Side, client: bool) -> str:
 def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.kill()
-        process.wait(PATIENCE)
+    process.communicate(timeout=PATIENCE)

@@ -13,6 +13,9 @@ from .wheel import interpreter_or_skip
 
 pytestmark = pytest.mark.system
 
+TRIES = 3
+"""A worker of Dynamo's that leaves fails callers of its own now and then, before their answers have begun."""
+
 
 @pytest.mark.parametrize(
     "name",
@@ -25,6 +28,12 @@ pytestmark = pytest.mark.system
 )
 def test_a_program_prints_on_dynamo_what_is_kept_of_it(name: str, tmp_path: Path) -> None:
     dynamo = Side(interpreter_or_skip(running.version(name)))
-    with place(running.version(name), tmp_path) as env:
-        printed = running.run(name, tmp_path, workers=dynamo, client=dynamo, env=env)
-    assert printed == running.expected(name).read_text()
+    kept, printed = running.expected(name).read_text(), ""
+    for attempt in range(TRIES):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with place(running.version(name), folder) as env:
+            printed = running.run(name, folder, workers=dynamo, client=dynamo, env=env)
+        if printed == kept:
+            break
+    assert printed == kept

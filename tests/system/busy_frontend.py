@@ -1,6 +1,8 @@
 """A frontend under load, as a process: so many calls in flight until SIGTERM.
 
-    python busy_frontend.py PATH CALLS FOLDER
+    python busy_frontend.py PATH CALLS FOLDER PACE
+
+PACE 0.5 makes each call take twice as long.
 
 Half of the calls get one item, half a stream of 20.  Every call is told twice on standard output, a JSON
 object a line: when it begins, and when it ends, with what became of it.  So is, whenever it changes, which
@@ -33,9 +35,10 @@ def tell(**what: Any) -> None:
 class Traffic:
     """Callers who call again as soon as they have their answer."""
 
-    def __init__(self, client: reqplane.Client, folder: str) -> None:
+    def __init__(self, client: reqplane.Client, folder: str, pace: float) -> None:
         self._client = client
         self._folder = folder
+        self._pace = pace
         self._numbers = itertools.count()
         self._over = asyncio.Event()
 
@@ -59,7 +62,8 @@ class Traffic:
         """One call; whether it was answered."""
         name = f"{os.getpid()}-{next(self._numbers)}"
         tell(id=name, begin=time.monotonic())
-        stream = self._client.generate({"id": name, "folder": self._folder, **kind})
+        request = {"id": name, "folder": self._folder, **kind, "pause": kind["pause"] / self._pace}
+        stream = self._client.generate(request)
         error: Exception | None = None
         items: list[Any] = []
         try:
@@ -94,14 +98,14 @@ class Traffic:
             await asyncio.sleep(0.02)
 
 
-async def main(path: str, callers: int, folder: str) -> None:
+async def main(path: str, callers: int, folder: str, pace: float) -> None:
     async with reqplane.connect() as runtime:
         client = await runtime.endpoint(path).client()
         await client.wait_for_instances(timeout=60)
-        traffic = Traffic(client, folder)
+        traffic = Traffic(client, folder, pace)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, traffic.stop)
         await traffic.run(callers)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])))

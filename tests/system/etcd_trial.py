@@ -21,10 +21,11 @@ SOON = 3.0
 
 @dataclass(frozen=True)
 class Scale:
-    """How long leases last, and how long things are away; in seconds."""
+    """How long leases last, and how long things are away, in seconds; and how fast calls are."""
 
     ttl: int
     away: float
+    pace: float = 1.0
 
 
 @dataclass
@@ -52,7 +53,7 @@ class EtcdTrial(Trial):
             "ETCD_ENDPOINTS": etcd.url,
             "ETCD_LEASE_TTL": str(scale.ttl),
         }
-        super().__init__(folder, {**discovery, **env})
+        super().__init__(folder, {**discovery, **env}, scale.pace)
         self.etcd, self.scale = etcd, scale
         self.results = Results()
         self._user = user
@@ -89,7 +90,7 @@ class EtcdTrial(Trial):
                 complete = None
             elif complete is None:
                 complete = asked
-            time.sleep(0.1)
+            time.sleep(0.2)
         return complete - since
 
     # ── judging ──

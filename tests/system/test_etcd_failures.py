@@ -34,7 +34,7 @@ pytestmark = [
     ),
 ]
 
-SHORT, FULL = Scale(ttl=2, away=4), Scale(ttl=10, away=20)
+SHORT, FULL = Scale(ttl=2, away=4, pace=0.5), Scale(ttl=10, away=20)
 SCALES = [pytest.param(SHORT, id="short"), pytest.param(FULL, id="full", marks=pytest.mark.slow)]
 
 

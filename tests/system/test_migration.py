@@ -46,10 +46,10 @@ class MovingFleet(RelayedFleet):
 
 
 async def move_there_and_back(
-    fleet: MovingFleet, doors: Sequence[Door], folder: Path, rounds: int
+    fleet: MovingFleet, doors: Sequence[Door], folder: Path, rounds: int, pause: float
 ) -> Traffic:
     """From NATS to HTTP and back, and then a look at what has become of every request."""
-    traffic = Traffic(folder, width=240, n=3, pause=0.3)
+    traffic = Traffic(folder, width=240, n=3, pause=pause)
     async with traffic.running(doors):
         await traffic.answered(100)
         for there, back in [("http", "nats"), ("nats", "http")] * rounds:
@@ -78,7 +78,7 @@ async def test_no_request_is_lost_on_the_way_from_nats_to_http_and_back(
 ):
     fleet = MovingFleet(processes, env)
     doors = await fleet.start("nats", workers=3, frontends=2)
-    await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=1)
+    await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=1, pause=0.7)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ async def test_a_larger_fleet_moves_there_and_back_three_times(
 ):
     fleet = MovingFleet(processes, env)
     doors = await fleet.start("nats", workers=6, frontends=3)
-    traffic = await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=3)
+    traffic = await move_there_and_back(fleet, doors, tmp_path / "ran", rounds=3, pause=0.3)
     record_property(
         "migration",
         f"{len(traffic.answers)} requests, each answered and none twice; {traffic.least} in flight at least",

@@ -59,9 +59,10 @@ class Verdict:
 class Trial(Fleet):
     """A fleet whose processes write to files, with a frontend that never rests."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], pace: float = 1.0) -> None:
         super().__init__(folder / "discovery")
         self.env.update(env)
+        self._pace = pace
         self.workers: list[subprocess.Popen[str]] = []
         self.ran = folder / "ran"
         """What handlers have run: a file for each worker, a line for each call."""
@@ -100,7 +101,7 @@ class Trial(Fleet):
 
     def frontend(self, callers: int = CALLERS, **env: str) -> subprocess.Popen[str]:
         """A frontend with its callers."""
-        return self.run("busy_frontend.py", PATH, str(callers), str(self.ran), **env)
+        return self.run("busy_frontend.py", PATH, str(callers), str(self.ran), str(self._pace), **env)
 
     def begin(self, workers: int = 3) -> None:
         """Start everything, and return when all workers are known and calls are answered."""
