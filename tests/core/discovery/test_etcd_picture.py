@@ -172,16 +172,16 @@ def test_who_agrees_goes_on_from_there(picture: Picture) -> None:
 # ── doubt, numbers, and who begins to watch later ───────────────────────────────────────────────────
 
 
-def test_doubt_lasts_a_lease_time_after_half_of_one_in_silence() -> None:
+def test_doubt_lasts_a_lease_time_and_an_election_after_half_of_one_in_silence() -> None:
     doubt = Doubt(10)
     for now in (0, 5, 10):
         doubt.heard(now)
         assert not doubt.holds(now)
     doubt.heard(15.1)
-    assert doubt.holds(25)
-    assert not doubt.holds(25.2)
+    assert doubt.holds(27)
+    assert not doubt.holds(27.2)
     doubt.arise(30)
-    assert doubt.holds(39)
+    assert doubt.holds(41)
 
 
 def test_numbers_are_the_lowest_first_and_then_spread() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+_ELECTION = 2.0
+"""Seconds for etcd to find itself a leader again, and to look for leases that are over."""
+
 
 class Doubt:
-    """etcd deletes what nobody could keep alive while it was away; so for one lease time after it was, what
-    it says is gone may well be there.  Times are in seconds on whatever clock the caller has.
+    """etcd deletes what nobody could keep alive while it was away.  It gives every lease its whole time anew
+    when it has a leader again; so for that long after it was away, what it says is gone may well be there.
+    Times are in seconds on whatever clock the caller has.
     """
 
     def __init__(self, ttl: float) -> None:
@@ -21,7 +25,7 @@ class Doubt:
 
     def arise(self, now: float) -> None:
         """There is reason enough, whenever it was heard last."""
-        self._until = now + self._ttl
+        self._until = now + self._ttl + _ELECTION
 
     def holds(self, now: float) -> bool:
         return now < self._until
