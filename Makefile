@@ -17,7 +17,7 @@ demo: $(MADE) ## a frontend and three workers on this machine, streaming answers
 	@$(PY) -m reqplane demo
 
 test: $(MADE) ## the test suite, without the slow tests
-	@$(PY) -m pytest -m "not slow" --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -m "not slow" --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 test-all: $(MADE) ## every test, the slow ones, fuzzing and a soak of ten minutes too; writes tests/results.md
 	@$(PY) -c 'import atheris' 2>/dev/null \
