@@ -127,6 +127,6 @@ def silent(peer: ScriptedPeer, event: Any) -> None:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait for something that another task brings about."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.005)
