@@ -137,6 +137,43 @@ def test_what_blocks_the_loop_is_ended(tmp_path: Path):
     assert "it kept the event loop busy" in run.printed
 
 
+ENDLESS = """
+    async def aclose(self): await asyncio.sleep(99)
+"""
+
+
+def test_closing_that_does_not_end_is_blamed_on_its_case(tmp_path: Path):
+    """Each of several waits, and none of them withstands."""
+    conftest = "import reqplane_conformance.running as running\nrunning._CLOSING = 0.2\n"
+    body = "await stage.open()\nawait stage.open()\nawait stage.open()"
+    more = f"\nclass Endless(Toy):{ENDLESS}\nTestToy.transport = Endless\n"
+    run = toy_run(tmp_path, one_case(body), more=more, conftest=conftest)
+    assert run.status == 1
+    assert "begin here: toy.nothing_left_over  (found by toy.one)" in run.printed
+    assert "closing everything did not end within 0.2 s; it waited at" in run.printed
+    assert "Endless.aclose, test_toy.py" in run.printed
+
+
+CANCELLED = """
+    async def aclose(self): raise asyncio.CancelledError
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise asyncio.CancelledError", "CancelledError came out, in the middle of the case"),
+        ('await stage.open()\nfail("it sang", "silence")', "it did:    it sang"),
+        ("await stage.open()", "it did:    aclose raised CancelledError"),
+    ],
+)
+def test_what_is_cancelled_by_mistake_is_a_verdict(tmp_path: Path, body: str, said: str):
+    more = f"\nclass Cancelled(Toy):{CANCELLED}\nTestToy.transport = Cancelled\n"
+    run = toy_run(tmp_path, one_case(body), more=more)
+    assert run.status == 1
+    assert said in run.printed
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_the_first_thing_to_do_is_the_last_that_is_printed(tmp_path: Path, others: bool):
     """pytest's own list of failures follows only where others failed too."""
@@ -234,6 +271,7 @@ def test_results_come_together_from_several_processes(tmp_path: Path):
         (["--transport", "file"], "'file' is a discovery backend, so type --discovery file"),
         (["--discovery", "http"], "'http' is a request plane, so type --transport http"),
         (["--transport", "http", "--discovery", "file"], "got both"),
+        (["--transport", "http", "--transport", "tcp"], "--transport http, tcp: a run tries one subject"),
         (["--transport", "memory"], "this plane never leaves its process"),
     ],
 )
@@ -242,6 +280,27 @@ def test_a_missing_or_unknown_name_is_a_usage_error(tmp_path: Path, arguments: l
     assert run.status == pytest.ExitCode.USAGE_ERROR
     assert said in run.printed
     assert "passed" not in run.printed
+
+
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [
+        ('"http"', "TestMine.transport is 'http': wanted the class that is to be tried"),
+        ("MemoryResponses", "a response plane: this suite is for a request plane"),
+        ("None", "set its `transport` to the class to be tried, or add --transport NAME"),
+    ],
+)
+def test_a_class_that_names_no_subject_of_its_kind_is_told(tmp_path: Path, subject: str, said: str):
+    text = (
+        "from reqplane_conformance import RequestTransportConformance\n"
+        "from reqplane_conformance.memory.responses import MemoryResponses\n"
+        f"class TestMine(RequestTransportConformance):\n    transport = {subject}\n"
+    )
+    (tmp_path / "test_mine.py").write_text(text)
+    run = pytest_run(tmp_path, "-k", "byte_for_byte")
+    assert run.status not in (0, 1)
+    assert said in run.printed
+    assert "INTERNALERROR" not in run.printed
 
 
 def test_an_empty_name_is_a_usage_error(tmp_path: Path):

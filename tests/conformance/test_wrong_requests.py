@@ -130,7 +130,11 @@ TABLE = (
         also=("failure.frozen_worker_without_deadline",),
     ),
     # when a send ends
-    Row(requests.DeadlineIsADuration, "failure.frozen_worker", also=("failure.deadline_has_passed",)),
+    Row(
+        requests.DeadlineIsADuration,
+        "failure.frozen_worker",
+        also=("failure.deadline_has_passed", "life.ends_alone"),
+    ),
     Row(
         requests.CountsMilliseconds,
         "delivery.without_a_deadline",
@@ -138,6 +142,7 @@ TABLE = (
             "failure.frozen_worker_without_deadline",
             "life.cancelled_send",
             "life.closes_while_sending",
+            "life.ends_alone",
         ),
     ),
     Row(requests.SwallowsCancellation, "life.cancelled_send"),
@@ -147,6 +152,7 @@ TABLE = (
     # records and targets
     Row(requests.RecordHasATuple, "delivery.record_survives_json"),
     Row(requests.RecordChanges, "delivery.record_is_pure"),
+    Row(listeners.TellsWhereItIsBound, "delivery.record_is_for_others"),
     Row(requests.ExpectsItsOwnRecords, "delivery.foreign_record", also=("delivery.junk_in_its_record",)),
     Row(
         requests.RemembersTargets,
@@ -184,6 +190,7 @@ TABLE = (
         "delivery.every_size",
         also=("delivery.large_and_small_do_not_mix", "life.cancelled_send"),
     ),
+    Row(senders.CountsInThreeBytes, "delivery.every_size"),
     Row(senders.MixesFrames, "delivery.large_and_small_do_not_mix"),
     Row(senders.IgnoresBackpressure, "failure.memory_is_bounded"),
     # acks
@@ -233,6 +240,14 @@ TABLE = (
             "failure.not_delivered_stays_so",
         ),
     ),
+    Row(senders.HangsUpForAll, "life.ends_alone"),
+    Row(senders.ConnectsForAll, "life.ends_alone"),
+    Row(senders.SharesItsPool, "life.ends_alone"),
+    Row(
+        senders.HasAHundredPlaces,
+        "delivery.a_stuck_worker_holds_up_nobody",
+        env={"SOCKET_ACK_TIMEOUT": "5"},
+    ),
     Row(senders.OpensOneForEach, "life.holds_no_more"),
     Row(senders.SendsInTheBackground, "life.holds_no_more"),
     Row(
@@ -271,6 +286,7 @@ TABLE = (
             "headers.each_with_its_own_frame",
             "refusals.each_gets_its_own",
             "life.closes_under_traffic",
+            "life.ends_alone",
         ),
         perhaps=(
             "delivery.a_stuck_worker_holds_up_nobody",
@@ -303,6 +319,7 @@ TABLE = (
             "failure.announces_too_much",
             "failure.half_a_frame",
             "failure.silent_connections",
+            "life.ends_alone",
             "life.one_of_two_closes",
             "life.two_at_once",
         ),
@@ -358,7 +375,7 @@ def test_right_ones_pass_20_times_in_a_row(subject: type[Any]):
 @pytest.mark.parametrize("strain", ["delay", "load"])
 @pytest.mark.parametrize("subject", RIGHT)
 def test_right_ones_pass_under_strain(subject: type[Any], strain: str):
-    patient = {"SOCKET_ACK_TIMEOUT": "10"}  # 16 MiB come in many pieces, each of them late
+    patient = {"SOCKET_ACK_TIMEOUT": "10"}  # 17 MiB come in many pieces, each of them late
     found = tried(suite_of(subject, patient), strain=strain)
     assert not found.failed, found.told()
 

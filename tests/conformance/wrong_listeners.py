@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from reqplane.errors import RequestRefused
-from reqplane.interfaces import Host
+from reqplane.interfaces import Accept, Host, Listener
+from reqplane.model import Served
+from reqplane.sockets import host_and_port
 from socket_plane import Incoming, SocketListener, SocketTransport
 
 # ── acks ────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,6 +167,17 @@ class ServesOneAtATime(SocketTransport):
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TellsWhereItIsBound(SocketTransport):
+    """Its record has the address that was bound, which may be a wildcard."""
+
+    async def listen(self, served: Served, accept: Accept) -> Listener:
+        listener = await super().listen(served, accept)
+        assert isinstance(listener, SocketListener)
+        assert self.server is not None
+        listener.address = host_and_port(*self.server.sockets[0].getsockname()[:2])
+        return listener
 
 
 class GoesOnAfterClose(SocketTransport):

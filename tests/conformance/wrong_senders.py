@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import ClassVar
 
-from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError
+from reqplane.errors import CannotConnect, DeliveryUnknown, RequestError, describe
 from reqplane.interfaces import Host
 from reqplane.model import Headers
 from reqplane.wire.frame import Frame
@@ -69,6 +69,18 @@ class WritesWhatFits(SocketTransport):
     """Ignores what `socket.send` returns: how many bytes it took."""
 
     link: ClassVar[type[Link]] = _WritesWhatFits
+
+
+class _CountsInThreeBytes(Link):
+    async def write(self, before: bytes, frame: Frame) -> None:
+        number, head, size = REQUEST.unpack_from(before)
+        await super().write(REQUEST.pack(number, head, size % 2**24) + before[REQUEST.size :], frame)
+
+
+class CountsInThreeBytes(SocketTransport):
+    """The length of a frame has three bytes, and `max_frame_bytes` does not say so."""
+
+    link: ClassVar[type[Link]] = _CountsInThreeBytes
 
 
 class _WritesInTurns(Link):
@@ -141,6 +153,60 @@ class MixesUpAcks(SocketTransport):
 
 
 # ── connections and tasks ───────────────────────────────────────────────────────────────────────────
+
+
+class HangsUpForAll(SocketTransport):
+    """A send that is cancelled closes its connection, which others use as well."""
+
+    async def bounded(self, target: Target, frame: Frame, headers: Headers, until: float) -> dict[str, str]:
+        try:
+            return await super().bounded(target, frame, headers, until)
+        except asyncio.CancelledError:
+            opened = self.links.get(target.address)
+            if opened is not None and opened.done():
+                opened.result().lose()
+            raise
+
+
+class ConnectsForAll(SocketTransport):
+    """Who comes first connects for all, and who is cancelled then cancels that."""
+
+    async def connected(self, address: str) -> Link:
+        if address not in self.links:
+            self.links[address] = self.host.spawn(self.connect(address), f"connect to {address}")
+        try:
+            return await self.links[address]
+        except OSError as error:
+            raise CannotConnect(describe(error)) from error
+
+
+class SharesItsPool(SocketTransport):
+    """The connections belong to the class, as those of a library's default client do."""
+
+    pool: ClassVar[dict[str, asyncio.Task[Link]]] = {}
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.links = self.pool
+
+
+class HasAHundredPlaces(SocketTransport):
+    """A limit for all addresses together."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.places = asyncio.Semaphore(100)
+
+    async def bounded(self, target: Target, frame: Frame, headers: Headers, until: float) -> dict[str, str]:
+        try:
+            async with asyncio.timeout_at(until):
+                await self.places.acquire()
+        except TimeoutError as error:
+            raise CannotConnect("all places are taken") from error
+        try:
+            return await super().bounded(target, frame, headers, until)
+        finally:
+            self.places.release()
 
 
 class KeepsBrokenConnections(SocketTransport):

@@ -18,8 +18,9 @@ _SUBJECTS = pytest.StashKey[dict[str, type[Any]]]()
 
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("reqplane conformance")
-    group.addoption("--transport", metavar="NAME", help="the request or response plane to try, by its name")
-    group.addoption("--discovery", metavar="NAME", help="the discovery backend to try, by its name")
+    named = {"metavar": "NAME", "action": "append", "default": []}
+    group.addoption("--transport", **named, help="the request or response plane to try, by its name")
+    group.addoption("--discovery", **named, help="the discovery backend to try, by its name")
     group.addoption("--conformance-report", metavar="FILE", help="write the result as JSON")
     group.addoption(
         "--conformance-strain",
@@ -55,7 +56,7 @@ def strain_of(config: pytest.Config) -> Strain:
 
 def wanted_kind(config: pytest.Config) -> str:
     """Which suite the options ask for; UsageError if they ask for none, or for something unknown."""
-    transport, backend = config.getoption("--transport"), config.getoption("--discovery")
+    transport, backend = _name(config, "--transport"), _name(config, "--discovery")
     if transport and backend:
         raise pytest.UsageError("wanted --transport or --discovery, got both: a run tries one subject")
     if backend:
@@ -81,11 +82,22 @@ def subject_of(config: pytest.Config, kind: str) -> type[Any]:
     if kind in known:
         return known[kind]
     option = "--discovery" if kind == DISCOVERY.what else "--transport"
-    name = config.getoption(option)
+    name = _name(config, option)
     if not name:
-        raise pytest.UsageError(f"a conformance class without a subject needs {option} NAME")
+        raise pytest.UsageError(
+            f"a conformance class does not say which {kind} it is about: set its `{option[2:]}` to the class "
+            f"to be tried, or add {option} NAME"
+        )
     known[kind] = _find(option, name, (_KINDS[kind],))[1]
     return known[kind]
+
+
+def _name(config: pytest.Config, option: str) -> str:
+    """What the option says; "" if nothing.  UsageError if it says two things."""
+    names: list[str] = list(dict.fromkeys(config.getoption(option)))
+    if len(names) > 1:
+        raise pytest.UsageError(f"{option} {', '.join(names)}: a run tries one subject")
+    return names[0] if names else ""
 
 
 def _find(option: str, name: str, kinds: tuple[Kind, ...]) -> tuple[Kind, type[Any]]:

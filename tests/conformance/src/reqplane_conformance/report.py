@@ -286,7 +286,8 @@ def _why(result: Result) -> str:
     if result.lacking and not lacking:
         return f", because {len(result.lacking)} cases that have to pass were not run"
     if lacking:
-        return f", because {len(lacking)} cases did not pass that have to: {_some(lacking)}"
+        cases = "1 case" if len(lacking) == 1 else f"{len(lacking)} cases"
+        return f", because {cases} did not pass that had to: {_some(lacking)}"
     if result.unclaimed:
         return f"; for full it lacks: {', '.join(result.unclaimed)}"
     return ""

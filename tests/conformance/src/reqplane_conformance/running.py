@@ -16,6 +16,8 @@ from reqplane_conformance.watchdog import watchdog
 
 _CLOSING = 10.0
 """Seconds that closing everything may take."""
+_TRIES = 8
+"""How often what waits for too long is cancelled before it counts as withstanding that."""
 
 
 class Staged(Protocol):
@@ -53,9 +55,9 @@ async def _supervised(case: Case, work: Callable[[], Coroutine[Any, Any, None]],
     before = asyncio.all_tasks()
     body = loop.create_task(work(), name=case.id)
     try:
-        await _within(body, case.within * patience, "the case", stage.leftover_case)
+        await _within(body, case.within * patience, "the case")
     except BaseException:
-        with suppress(Exception):
+        with suppress(Exception, asyncio.CancelledError):
             await _close_stage(stage, patience)
         raise
     await _close_stage(stage, patience)
@@ -75,25 +77,28 @@ async def _close_stage(stage: Staged, patience: float) -> None:
     await _within(closing, _CLOSING * patience, "closing everything", stage.leftover_case)
 
 
-async def _within(task: asyncio.Task[None], seconds: float, what: str, blame: str) -> None:
+async def _within(task: asyncio.Task[None], seconds: float, what: str, blame: str = "") -> None:
     """Wait for a task, at most that long; it is cancelled then, and may not withstand."""
     __tracebackhide__ = True
     await asyncio.wait({task}, timeout=seconds)
     if task.done():
         return await task
     place = "\n".join(waits_at(task))
-    task.cancel()
-    await asyncio.wait({task}, timeout=2.0)
+    for _ in range(_TRIES):  # of several that are closed one by one, each may wait
+        task.cancel()
+        await asyncio.wait({task}, timeout=2.0 / _TRIES)
     if not task.done():
         raise Nonconformance(
             f"{what} did not end within {seconds:g} s, and withstood being cancelled; it waits at\n{place}",
             "whatever waits ends, and a cancelled task ends at once",
             "an `except` that catches CancelledError, and a loop around it",
+            blame=blame,
         )
     raise Nonconformance(
         f"{what} did not end within {seconds:g} s; it waited at\n{place}",
         "whatever waits ends: by its deadline, by a time-out of its own, or when it is closed",
         "what the last lines above wait for, and who should have woken it up",
+        blame=blame,
     )
 
 

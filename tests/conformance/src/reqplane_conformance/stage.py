@@ -87,6 +87,12 @@ class Stage:
             raise SetAside(f"does not apply: {reason}") from None
         except Nonconformance:
             raise
+        except asyncio.CancelledError as error:
+            raise Nonconformance(
+                "CancelledError came out, in the middle of the case, and the case had not been cancelled",
+                f"only who is cancelled gets a CancelledError: {case.sentence}",
+                "tasks and futures that are cancelled while a method of yours waits for them; the traceback",
+            ) from error
         except Exception as error:
             did = f"{type(error).__name__} came out, in the middle of the case: {error}"
             raise Nonconformance(did, f"nothing fails here: {case.sentence}", "the traceback") from error
@@ -111,7 +117,10 @@ class Stage:
         """Close what was opened."""
         try:
             await opened.aclose()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # it took too long
+                raise
             raise Nonconformance(
                 f"aclose raised {type(error).__name__}: {error}",
                 "aclose frees everything and raises nothing, however often it is called",

@@ -6,10 +6,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
+from reqplane.interfaces import Discovery, RequestTransport, ResponseTransport
+from reqplane.plugins import DISCOVERY, REQUEST_PLANE, RESPONSE
 
 from reqplane_conformance.case import Case, is_case, name_case, test_case
 from reqplane_conformance.options import strain_of, subject_of
 from reqplane_conformance.stage import Stage
+
+_KINDS: Mapping[str, type[Any]] = {
+    REQUEST_PLANE.what: RequestTransport,
+    RESPONSE.what: ResponseTransport,
+    DISCOVERY.what: Discovery,
+}
 
 
 class Conformance:
@@ -35,6 +43,7 @@ class Conformance:
             if "cases" in vars(cls):
                 raise TypeError(f"{cls.__qualname__} sets `cases`, which is the suite's own table")
             cls.check_unchanged()
+            cls._check_subject()
 
     @classmethod
     def _take_in(cls) -> None:
@@ -67,6 +76,19 @@ class Conformance:
                 f"class can't be changed.  What your {cls.kind} does not promise, leave out of its "
                 f"`capabilities`; put tests of your own under other names"
             )
+
+    @classmethod
+    def _check_subject(cls) -> None:
+        """TypeError if what is to be tried is no class, or one of another kind."""
+        subject = getattr(cls, cls.subject_name, None)
+        if subject is None:
+            return
+        where = f"{cls.__qualname__}.{cls.subject_name} is {subject!r}"
+        if not isinstance(subject, type):
+            raise TypeError(f"{where}: wanted the class that is to be tried")
+        its = [kind for kind, base in _KINDS.items() if issubclass(subject, base)]
+        if its and cls.kind not in its:
+            raise TypeError(f"{where}, a {its[0]}: this suite is for a {cls.kind}")
 
     @classmethod
     def all_cases(cls) -> Iterator[Case]:

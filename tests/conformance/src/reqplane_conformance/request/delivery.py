@@ -20,6 +20,8 @@ from reqplane_conformance.request.stage import ONLY_OURS, OURS, Frontend, Reques
 from reqplane_conformance.verdict import Nonconformance, check
 
 _LARGE = 1024 * 1024
+_WAITING = 120
+"""More than the 100 connections that many a library's pool has for all addresses together."""
 _MIXING = f"{READING}: with an await between two writes to one connection others come in between"
 _AGAIN = "what sends again by itself: a library's retries, a redelivery by the broker, a lost connection"
 
@@ -148,11 +150,11 @@ class DeliveryCases(RequestSuite, suite=True):
         body = noise(frontend.fitting(_LARGE))
         waiting: list[asyncio.Task[None]] = []
         async with self.clogged(stuck):
-            for number in range(36):
+            for number in range(_WAITING):
                 frame = stage.frame(body if number < 4 else b"small")
                 waiting.append(asyncio.create_task(_let_fail(frontend, stuck, frame)))
             await asyncio.sleep(0.05)
-            when = "by one worker while 36 frames to another one wait"
+            when = f"by one worker while {_WAITING} frames to another one wait"
             look = "what all targets share: a lock, a pool, a limit, a connection read by turns"
             frames = [stage.frame() for _ in range(64)]
             await send_all(frontend, worker, frames, at_once=16, within=3.0, when=when, look=look)

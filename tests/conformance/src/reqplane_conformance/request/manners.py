@@ -20,12 +20,19 @@ import pytest
 from reqplane_conformance.case import case
 from reqplane_conformance.leftovers import sockets
 from reqplane_conformance.outside import import_path
-from reqplane_conformance.request.fates import fate, fates
+from reqplane_conformance.request.fates import fate, fates, told
 from reqplane_conformance.request.hooks import RequestSuite
 from reqplane_conformance.request.opening import told_why, wrong_values
 from reqplane_conformance.request.stage import RequestStage
+from reqplane_conformance.request.waiting import closed
 from reqplane_conformance.verdict import check, fail
 
+_ENDED = {
+    "connecting": "were cancelled while they connected",
+    "cancelled": "were cancelled while they waited for their acks",
+    "timed_out": "ended at their deadline",
+    "closed": "of another transport of the process ended by its aclose",
+}
 _USED_ONCE = "connections that are used once and not closed, and tasks that go on when `send` is cancelled"
 
 
@@ -66,6 +73,37 @@ class MannersCases(RequestSuite, suite=True):
         frontend, worker = pairs[2]
         for sender, receiver in ((frontend, worker), (pairs[1][0], worker), (frontend, pairs[0][1])):
             await sender.deliver(receiver, when="after others of the process were closed")
+
+    @case(within=20.0)
+    @pytest.mark.parametrize("how", ["connecting", "cancelled", "timed_out", "closed"])
+    async def test_ends_alone(self, stage: RequestStage, how: str) -> None:
+        """A send that is cancelled, is late, or whose transport closes takes no other with it."""
+        worker, frontend, other = await stage.outside(), await stage.frontend(), await stage.frontend()
+        if how != "connecting":
+            await frontend.deliver(worker)
+            await other.deliver(worker)
+        sender, within = other if how == "closed" else frontend, 0.2 if how == "timed_out" else None
+        async with self.clogged(worker):
+            ending = [asyncio.create_task(fate(sender.send(worker, within=within))) for _ in range(4)]
+            others = [asyncio.create_task(fate(frontend.send(worker))) for _ in range(4)]
+            await asyncio.sleep(0 if how == "connecting" else 0.1)
+            if how == "closed":
+                await closed(stage, other.transport.aclose())
+            elif how != "timed_out":
+                for one in ending:
+                    one.cancel()
+            await asyncio.wait(ending, timeout=2.0 * stage.patience)
+        await asyncio.wait(others)
+        for one in others:
+            error = None if one.cancelled() else one.result()
+            check(
+                not one.cancelled() and error is None,
+                did=f"4 sends {_ENDED[how]}, and another one to the same worker "
+                + ("raised CancelledError" if one.cancelled() else told(error)),
+                wanted="the others are acknowledged: their callers have done nothing",
+                look="what sends to one address share: a connection that is closed when one of them ends, or "
+                "a task that connects, which is cancelled with the one that waits for it (asyncio.shield)",
+            )
 
     @case(within=20.0)
     async def test_never_blocks_the_loop(self, stage: RequestStage) -> None:

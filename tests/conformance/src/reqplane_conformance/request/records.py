@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -33,6 +34,9 @@ _FOREIGN: tuple[Mapping[str, Any], ...] = (
 _PLANE_OF = {"http_tcp": "http", "nats_tcp": "nats", "tcp": "tcp", "memory": "memory"}
 """Members of a record that are taken, and whose they are."""
 _JUNK: tuple[Any, ...] = (None, True, 5, -1.5, "", "x", "\0", "x" * 5000, [], [5], {}, {"x": {}})
+_LOCAL = ("127.0.0.1", "localhost")
+_WILDCARD = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|\[::\]|\"::\"|//\*:|\"\*\"")
+"""As a part of a record in JSON."""
 _SIMILAR = (
     "conformance_a.b.c",
     "conformance.a_b.c",
@@ -63,6 +67,19 @@ class RecordCases(RequestSuite, suite=True):
             read == record, did=f"{record!r:.300} came back as {read!r:.300}", wanted=_IS_JSON, look=_RECORD
         )
         check_arrived(worker, await frontend.deliver(worker))
+
+    @case()
+    async def test_record_is_for_others(self, stage: RequestStage) -> None:
+        """A record names an address that others can reach, no wildcard, wherever its listener is bound."""
+        for env in ({}, _bound_to_all(stage)):
+            worker = await stage.worker(env=env)
+            shown = json.dumps(dict(worker.record))
+            check(
+                not _WILDCARD.search(shown),
+                did=f"record(0) gave {shown:.300}" + (f" with {env} set" if env else ""),
+                wanted="an address that leads here from other machines; with a wildcard they call themselves",
+                look="`Listener.record`, and Host.advertise, which makes an address of a wildcard",
+            )
 
     @case()
     async def test_record_has_a_member_of_its_own(self, stage: RequestStage) -> None:
@@ -184,6 +201,16 @@ class RecordCases(RequestSuite, suite=True):
 _IS_JSON = "{name: value} of JSON: strings, numbers, lists, objects with strings as keys; no tuples, no bytes"
 _RECORD = "`Listener.record`"
 _NAMES = "how an endpoint's path becomes an address: is there one for each, whatever its parts?"
+
+
+def _bound_to_all(stage: RequestStage) -> dict[str, str]:
+    """Variables by which a listener is bound to all addresses, and not to those of this machine alone."""
+    names = getattr(stage.subject, "loopback", {})
+    return {
+        name: "0.0.0.0"
+        for name in names
+        if name.endswith("HOST") and "ADVERTISE" not in name and stage.env[name] in _LOCAL
+    }
 
 
 def _target(frontend: Frontend, instance: Instance) -> Any:
