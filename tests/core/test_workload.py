@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from memory_planes import Network, eventually
+from memory_planes import MemoryHome, Network, eventually
 from reqplane import WorkerBusy
 from reqplane.host import InflightBytes, RuntimeHost
 from reqplane.model import Limits, Load
@@ -245,6 +245,24 @@ async def test_a_caller_that_leaves_while_its_request_waits_frees_its_place() ->
         third = await client.generate(3)
         await first.aclose()
         assert [item async for item in limited(third)] == [1]
+    finally:
+        await fleet.close()
+
+
+async def test_a_caller_of_dynamos_hears_at_once_that_its_request_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It gives up what waits without a word when the worker goes from discovery."""
+    begun: list[MemoryHome] = []
+    monkeypatch.setattr(MemoryHome, "prologue", lambda home, error: begun.append(home))
+    fleet = Fleet(Network("ack"), "msgpack")
+    fleet.network.enveloped = True
+    try:
+        fleet.add(until_stopped, max_concurrent=1)
+        client = fleet.client()
+        _ = [await client.generate(number) for number in range(3)]
+        await eventually(lambda: len(begun) == 3)
+        assert len(set(begun)) == 3
     finally:
         await fleet.close()
 

@@ -68,6 +68,11 @@ NOBODY = errors.NoInstances(endpoint="a.b.c", planes=["tcp"])
 UNKNOWN = errors.NoInstances(endpoint="a.b.c", planes=["tcp"], wanted=77, present=[1])
 CLOSED = errors.CannotConnect("refused", address="10.0.0.1:9", transport="tcp")
 FROZEN = errors.DeliveryUnknown("timed_out", "no ack", address="10.0.0.1:9", transport="tcp")
+LARGE = errors.FrameTooLarge(40_000_000, 33_554_432, transport="tcp")
+TOO_LARGE = (
+    "InvalidRequest: Request payload is too large for this deployment. "
+    "Reduce the input size or metadata size and retry."
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,7 @@ FROZEN = errors.DeliveryUnknown("timed_out", "no ack", address="10.0.0.1:9", tra
         (UNKNOWN, "Unavailable: instance_id=77 not found for endpoint a/b/c"),
         (CLOSED, "Unavailable: TCP connection to 10.0.0.1:9 failed"),
         (FROZEN, "DeadlineExceeded: TCP request to 10.0.0.1:9 timed out"),
+        (LARGE, TOO_LARGE),
         (errors.HandlerFailed("Generate Error: no"), None),
         (errors.DeadlineExceeded("the ack"), None),
         (errors.UnknownEndpoint("no such endpoint"), "Unavailable: no such endpoint"),
@@ -84,11 +90,11 @@ FROZEN = errors.DeliveryUnknown("timed_out", "no ack", address="10.0.0.1:9", tra
     ],
 )
 def test_a_call_that_fails_before_its_stream(error: errors.ReqplaneError, text: str | None) -> None:
-    """The first four in the words of Dynamo 1.6.1."""
+    """The first five in the words of Dynamo 1.6.1."""
     got = before_the_stream(error)
     assert type(got) is Exception
     assert str(got) == (text or str(got))
-    assert str(got).split(":")[0] in ("Unavailable", "DeadlineExceeded")
+    assert str(got).split(":")[0] in ("Unavailable", "DeadlineExceeded", "InvalidRequest")
 
 
 def test_a_request_that_can_not_be_encoded_is_a_type_error() -> None:

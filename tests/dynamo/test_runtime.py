@@ -108,6 +108,28 @@ async def test_a_worker_is_served_before_it_is_awaited_and_leaves_at_shutdown() 
         await service.endpoint.client()
 
 
+@pytest.mark.parametrize(
+    ("instance", "wanted", "text"),
+    [
+        ("5", TypeError, "argument 'instance_id': 'str' object cannot be interpreted as an integer"),
+        (5.0, TypeError, "argument 'instance_id': 'float' object cannot be interpreted as an integer"),
+        (None, TypeError, "argument 'instance_id': 'NoneType' object cannot be interpreted as an integer"),
+        (-1, OverflowError, "can't convert negative int to unsigned"),
+        (2**64, OverflowError, "int too big to convert"),
+        (True, Exception, "Unavailable: instance_id=1 not found for endpoint ns/comp/ep"),
+    ],
+)
+async def test_a_call_to_what_is_no_number(instance: Any, wanted: type[Exception], text: str) -> None:
+    """In the words of Dynamo 1.6.1."""
+    service = Service(count)
+    client = await service.client()
+    with pytest.raises(wanted) as caught:
+        await client.direct(1, instance)
+    assert type(caught.value) is wanted
+    assert str(caught.value) == text
+    await service.close()
+
+
 async def test_the_latest_runtime_of_the_process() -> None:
     runtime = make()
     assert DistributedRuntime.detached() is runtime

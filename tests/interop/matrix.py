@@ -28,6 +28,7 @@ from interop.rows import ROWS
 from interop.stage import Place, Servers, Stage
 from interop.venvs import NotInstalled, interpreter
 
+FAILED = page.MARKS["red"]
 FleetRun = tuple[str, Callable[[Stage], Sequence[fleet.Loaded]]]
 
 
@@ -96,7 +97,7 @@ class Run:
                 try:
                     counts = " and ".join(str(load) for load in what(stage))
                 except Trouble as trouble:
-                    counts = f"✗ {trouble}"
+                    counts = f"{FAILED} {trouble}"
             told.append(f"- {title} (Dynamo {place}): {counts}.")
             print(told[-1], file=sys.stderr, flush=True)
         return told
@@ -153,7 +154,14 @@ def main() -> int:
         options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if options.write is not None:
         page.put(options.write, text)
-    return int(any(row.outcome == "red" for cell in cells for row in cell.rows.values()))
+    return int(failed(cells, told))
+
+
+def failed(cells: Sequence[Cell], told: Sequence[str]) -> bool:
+    """Whether something is not as it is wanted of us; what fails between Dynamo's own is not ours."""
+    ours = [cell for cell in cells if not cell.is_reference and cell.place not in ABSENT]
+    red = any(row.outcome == "red" for cell in ours for row in cell.rows.values())
+    return red or any(cell.reason for cell in ours) or any(FAILED in line for line in told)
 
 
 def _tell(cell: Cell) -> None:

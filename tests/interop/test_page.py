@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from interop import page
 from interop.cells import ABSENT, DIRECTIONS, REQUIRED, Cell, Row, places
+from interop.matrix import failed
 from interop.rows import ROWS
 from interop.stage import Place
 
@@ -88,3 +89,13 @@ def test_the_page_keeps_what_stands_around_the_table(tmp_path: Path):
     there.write_text("no marks")
     with pytest.raises(ValueError, match="lacks the marks"):
         page.put(there, "new")
+
+
+def test_a_run_fails_by_what_is_wanted_of_us():
+    bad = Row("red", "the handler never heard of it")
+    reference = Cell(Place("1.6.1", "tcp", "file"), "dynamo", "dynamo", rows={"trace": bad})
+    absent = Cell(ABSENT[0], "dynamo", "reqplane", reason="Dynamo refuses it")
+    assert not failed([cell(), cell(trace=Row("dynamo", "as little so")), reference, absent], ["- All came."])
+    assert failed([cell(trace=bad)], [])
+    assert failed([Cell(Place("1.6.1", "tcp", "file"), "dynamo", "reqplane", reason="no worker")], [])
+    assert failed([cell()], ["- Two workers under load: ✗ 3 of 90 calls failed."])

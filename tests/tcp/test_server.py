@@ -207,6 +207,8 @@ async def test_a_port_that_is_taken(worker: StartWorker, transport: OpenTranspor
         ("DYN_TCP_REQUEST_TIMEOUT", "0"),
         ("DYN_TCP_CONNECT_TIMEOUT", "soon"),
         ("DYN_TCP_HOST_IDLE_TTL_SECS", "-1"),
+        ("DYN_TCP_TLS_CERT_PATH", "/etc/tls/worker.pem"),
+        ("DYN_TCP_TLS_CA_CERT_PATH", "/etc/tls/ca.pem"),
     ],
 )
 async def test_wrong_settings(variable: str, value: str, transport: OpenTransport):

@@ -191,6 +191,8 @@ class ServedEndpoint:
             late = context.deadline + _DEADLINE_GRACE
             deadline = self._answering.timers.at(late, lambda: told(Control.KILL))
         try:
+            if home.enveloped:  # Dynamo's client gives up what has none yet when the worker leaves
+                home.prologue(None)
             if turn is not None:
                 await turn
             work = self._run(home, self._dialect(head, home), body, context)
@@ -229,7 +231,8 @@ class ServedEndpoint:
         return dialect
 
     async def _run(self, home: HomeStream, dialect: Dialect, body: Body, context: Context) -> None:
-        home.prologue(None)
+        if not home.enveloped:
+            home.prologue(None)
         request: Any
         try:
             request = RequestStream(home, dialect.decode, context) if self._streamed else dialect.decode(body)

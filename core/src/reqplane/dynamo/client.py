@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -52,7 +53,7 @@ class Client:
         context: Context | None = None,
     ) -> asyncio.Future[AsyncIterator[Any]]:
         own = _own(annotated, context)
-        stream = self._own.direct(request, instance_id, context=own, annotated=bool(annotated))
+        stream = self._own.direct(request, _number(instance_id), context=own, annotated=bool(annotated))
         return self._sent(stream, annotated, context)
 
     def generate(
@@ -106,6 +107,19 @@ class Client:
 
 
 _NO_CARDS = "workers have no model cards here; give each kind of worker an endpoint of its own"
+
+
+def _number(instance_id: Any) -> int:
+    """An id of 64 bits.  TypeError or OverflowError in Dynamo's words."""
+    try:
+        number = operator.index(instance_id)
+    except TypeError as error:
+        raise TypeError(f"argument 'instance_id': {error}") from None
+    if number < 0:
+        raise OverflowError("can't convert negative int to unsigned")
+    if number >= 2**64:
+        raise OverflowError("int too big to convert")
+    return number
 
 
 def _own(annotated: object, context: object) -> Any:

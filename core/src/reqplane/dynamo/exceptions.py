@@ -23,6 +23,7 @@ from reqplane.errors import (
 from reqplane.errors import (
     DeadlineExceeded,
     DeliveryUnknown,
+    FrameTooLarge,
     HandlerFailed,
     NoInstances,
     PayloadError,
@@ -188,6 +189,12 @@ def in_the_stream(error: ReqplaneError) -> Exception:
     return ValueError(_unsent(error))
 
 
+_TOO_MUCH = (
+    "InvalidRequest: Request payload is too large for this deployment. "
+    "Reduce the input size or metadata size and retry."
+)
+
+
 def _unsent(error: ReqplaneError) -> str:
     late = isinstance(error, DeadlineExceeded)
     if isinstance(error, NoInstances):
@@ -195,6 +202,8 @@ def _unsent(error: ReqplaneError) -> str:
         if error.wanted is None:
             return f"Unavailable: No workers available for endpoint {path}"
         return f"Unavailable: instance_id={error.wanted} not found for endpoint {path}"
+    if isinstance(error, FrameTooLarge):
+        return _TOO_MUCH
     plane = (error.transport or "").upper() if isinstance(error, _CannotConnect | DeliveryUnknown) else ""
     if isinstance(error, _CannotConnect):
         return f"Unavailable: {plane} connection to {error.address} failed"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from reqplane.settings import host, port, reachable_address, seconds, setting, settings_class
+
+
+def _no_tls(raw: str) -> NoReturn:
+    """Who sets these wants nothing to be sent in the clear."""
+    raise ValueError("must be unset: Dynamo encrypts with it, and this plane has no TLS")
 
 
 @settings_class
@@ -15,3 +22,9 @@ class TcpSettings:
     request_timeout: float = setting("DYN_TCP_REQUEST_TIMEOUT", default=5.0, parse=seconds)
     connect_timeout: float = setting("DYN_TCP_CONNECT_TIMEOUT", default=5.0, parse=seconds)
     idle_ttl: float = setting("DYN_TCP_HOST_IDLE_TTL_SECS", default=300.0, parse=seconds)
+    tls_cert_path: str = setting("DYN_TCP_TLS_CERT_PATH", default="", parse=_no_tls)
+    tls_key_path: str = setting("DYN_TCP_TLS_KEY_PATH", default="", parse=_no_tls)
+    tls_client_ca_cert_path: str = setting("DYN_TCP_TLS_CLIENT_CA_CERT_PATH", default="", parse=_no_tls)
+    tls_ca_cert_path: str = setting("DYN_TCP_TLS_CA_CERT_PATH", default="", parse=_no_tls)
+    tls_client_cert_path: str = setting("DYN_TCP_TLS_CLIENT_CERT_PATH", default="", parse=_no_tls)
+    tls_client_key_path: str = setting("DYN_TCP_TLS_CLIENT_KEY_PATH", default="", parse=_no_tls)
