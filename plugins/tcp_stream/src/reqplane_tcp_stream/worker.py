@@ -246,7 +246,7 @@ class WorkerConnection(SharedConnection):
         self.last_used = self._loop.time()
         form = StreamedHome if streamed else HomeTcpStream
         stream = self._streams[self._last] = form(self, self._last, offer, control)
-        self.send(shared.OPEN, self._last, subject)
+        self.send(shared.OPEN, self._last, subject, urgent=True)  # the handler may compute for long now
         return stream
 
     def largest_for(self, offer: SharedOffer) -> int:

@@ -18,7 +18,7 @@ _SUBJECTS = pytest.StashKey[dict[str, type[Any]]]()
 
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("reqplane conformance")
-    named = {"metavar": "NAME", "action": "append", "default": []}
+    named: dict[str, Any] = {"metavar": "NAME", "action": "append", "default": []}
     group.addoption("--transport", **named, help="the request or response plane to try, by its name")
     group.addoption("--discovery", **named, help="the discovery backend to try, by its name")
     group.addoption("--conformance-report", metavar="FILE", help="write the result as JSON")
@@ -94,7 +94,8 @@ def subject_of(config: pytest.Config, kind: str) -> type[Any]:
 
 def _name(config: pytest.Config, option: str) -> str:
     """What the option says; "" if nothing.  UsageError if it says two things."""
-    names: list[str] = list(dict.fromkeys(config.getoption(option)))
+    given: list[str] = config.getoption(option) or []
+    names = list(dict.fromkeys(given))
     if len(names) > 1:
         raise pytest.UsageError(f"{option} {', '.join(names)}: a run tries one subject")
     return names[0] if names else ""
