@@ -159,7 +159,7 @@ def test_static_entries_are_listed_too(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 @pytest.mark.parametrize(
     "path",
-    ["", "a.b", "../x.b.c", "a.b.c%2fd", "a.b.c/d", "*.b.c", "a.b.>", "http://a/b.c.d", f"a.b.{'c' * 64}"],
+    ["", "a.b", "../x.b.c", "a.b.c%2fd", "a.b.c/d", "*.b.c", "a.b.>", "http://a/b.c.d", f"a.b.{'c' * 129}"],
 )
 @pytest.mark.parametrize("command", [["instances"], ["call"], ["serve", "json:dumps"]], ids=lambda it: it[0])
 def test_a_path_that_is_none(command: list[str], path: str, capsys: pytest.CaptureFixture[str]):

@@ -210,7 +210,7 @@ def test_one_plane_in_two_members_is_named_once() -> None:
         "v1/instances/default/backend%00/generate/0",
         "v1/instances/*/backend/>/0",
         "v1/instances/default//generate/0",
-        f"v1/instances/default/{'b' * 64}/generate/0",
+        f"v1/instances/default/{'b' * 129}/generate/0",
         f"v1/instances/default/backend/{'g' * 100_000}/0",
         "v1/instances/default/backend/generate\x1b[2J/0",
         "v1/instances/http:/example.org/generate/0",

@@ -108,6 +108,14 @@ async def test_a_worker_is_served_before_it_is_awaited_and_leaves_at_shutdown() 
         await service.endpoint.client()
 
 
+async def test_serving_after_a_shutdown_is_over_at_once() -> None:
+    """A signal that comes while a program starts is no error."""
+    runtime = make("mem")
+    runtime.shutdown()
+    await runtime.endpoint("ns.comp.ep").serve_endpoint(count)
+    await runtime.closed()
+
+
 @pytest.mark.parametrize(
     ("instance", "wanted", "text"),
     [

@@ -195,8 +195,8 @@ async def test_what_can_be_no_endpoint_has_no_refusal_code(victim: StartVictim) 
     async with Raw2(here.port) as peer:
         for name, code in (
             ("other", "unknown_endpoint"),
-            ("a" * 63, "unknown_endpoint"),
-            ("a" * 64, None),
+            ("a" * 128, "unknown_endpoint"),
+            ("a" * 129, None),
             ("-a", None),
             ("a%20b", None),
             ("%c3%bc", None),

@@ -115,7 +115,7 @@ def _run_row(scene: Scene, name: str, reference: Cell | None) -> Row:
         seen = ROWS[name](scene)
     except Trouble as trouble:
         row = Row("red", str(trouble))
-        if among is not None and among.outcome != "green":
+        if among is not None and among.outcome != "green" and among.reason == row.reason:
             row = Row("dynamo", f"{trouble} (between two of Dynamo's: {among.reason})")
     else:
         row = Row("green", seen=seen)

@@ -15,7 +15,7 @@ Headers: TypeAlias = Mapping[str, str]
 Body: TypeAlias = bytes | bytearray | memoryview
 """Encoded bytes that nobody changes any more."""
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _SCHEME = "dyn://"
 
 
@@ -24,7 +24,8 @@ class EndpointId:
     """Which service: `namespace.component.name`.
 
     The parts become file names, NATS subjects, URLs and etcd keys, so what they may hold is checked
-    here, once: `[A-Za-z0-9][A-Za-z0-9_-]{0,62}`.
+    here, once: `[A-Za-z0-9][A-Za-z0-9_-]{0,127}`.  Dynamo's operator joins two names of Kubernetes into a
+    namespace, each of up to 63 characters.
     """
 
     namespace: str
@@ -35,7 +36,7 @@ class EndpointId:
         for part in (self.namespace, self.component, self.name):
             if not _PART.fullmatch(part):
                 raise ValueError(
-                    f"{part!r:.80} can't be part of an endpoint path: wanted 1 to 63 letters, digits, "
+                    f"{part!r:.80} can't be part of an endpoint path: wanted 1 to 128 letters, digits, "
                     f"'_' or '-', the first a letter or digit"
                 )
 

@@ -108,7 +108,7 @@ async def test_an_empty_list_says_how_to_write_one(instances: str) -> None:
         ("a.b.c\0=http://a:1", "endpoint path"),
         ("a.*.c=http://a:1", "endpoint path"),
         ("a.b.>=http://a:1", "endpoint path"),
-        (f"a.b.{'c' * 64}=http://a:1", "endpoint path"),
+        (f"a.b.{'c' * 129}=http://a:1", "endpoint path"),
         ("a.b.c=", "wanted a URL"),
         ("a.b.c=a:1", "wanted a URL"),
         ("a.b.c=https://a:1", "wanted a URL http://"),

@@ -44,6 +44,8 @@ class Endpoint:
         return asyncio.ensure_future(self._serve(adapt(generator), streamed=False))
 
     async def _serve(self, handler: Served, streamed: bool) -> None:
+        if self._opening.leaves:  # a signal that comes while a program starts is no error
+            return
         runtime = await self._opening.runtime()
         await runtime.serve(self._path, handler, hands_off=True, streamed=streamed)
 

@@ -29,6 +29,11 @@ class Opening:
         self._holding: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @property
+    def leaves(self) -> bool:
+        """Whether it has been told to shut down."""
+        return self._leave.is_set()
+
     async def runtime(self) -> OwnRuntime:
         """The runtime, opened by the first who asks; raises what `connect` does, and may be asked again."""
         if self._leave.is_set():
