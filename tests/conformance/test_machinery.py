@@ -79,6 +79,16 @@ def test_what_is_not_written_yet_is_told_first(tmp_path: Path, how: str):
     assert "it raised NotImplementedError: sing() in toy.py: open the mouth" in summary
 
 
+def test_what_can_not_be_opened_is_told_once(tmp_path: Path):
+    fails = "async def fails(host): raise ValueError('no')\nstage.subject.open = fails\nawait stage.open()"
+    cases = one_case(fails) + one_case(fails).replace("test_one", "test_two")
+    run = toy_run(tmp_path, cases)
+    assert run.status == 1
+    summary = run.printed.partition("= conformance:")[2]
+    assert "begin here: open  (found by toy.one, toy.two)" in summary
+    assert summary.count("it did:    open raised ValueError: no") == 1
+
+
 def test_what_is_not_written_and_not_missed_is_not_told(tmp_path: Path):
     body = f'{LOG}.warning("ended: %r", {MISSING})'
     assert toy_run(tmp_path, one_case(body)).status == 0

@@ -21,7 +21,7 @@ import pytest
 from reqplane_conformance.case import Case
 from reqplane_conformance.options import chosen
 from reqplane_conformance.suite import Conformance
-from reqplane_conformance.verdict import UNWRITTEN
+from reqplane_conformance.verdict import OPEN, UNWRITTEN
 
 PROPERTY = "reqplane_conformance"
 _NAMES = ("reqplane", "reqplane-conformance")
@@ -165,7 +165,7 @@ class Result:
     def failures(self) -> list[tuple[str, str, list[str]]]:
         """What is wrong, the thing that explains the most first: (id, message, the cases that found it)."""
         order = {case["id"]: (case["priority"], place) for place, case in enumerate(self.every)}
-        order[UNWRITTEN] = (-1, 0)
+        order |= {UNWRITTEN: (-1, 0), OPEN: (-1, 1)}
         found: dict[str, tuple[str, list[str]]] = {}
         for case in self.every:
             outcome = self.outcome(case["id"])

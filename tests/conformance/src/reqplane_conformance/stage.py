@@ -19,7 +19,7 @@ from reqplane_conformance.case import Case, SetAside
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.unwritten import noticing_unwritten
-from reqplane_conformance.verdict import Nonconformance, check
+from reqplane_conformance.verdict import OPEN, Nonconformance, check
 
 
 class SuiteHost(RuntimeHost):
@@ -54,6 +54,7 @@ class Stage:
         self.restart_command = self.put_command = ""
         self.ran = False
         self._stack = AsyncExitStack()
+        self._not_opened: Exception | None = None
 
     @property
     def patience(self) -> float:
@@ -94,6 +95,13 @@ class Stage:
                 "tasks and futures that are cancelled while a method of yours waits for them; the traceback",
             ) from error
         except Exception as error:
+            if error is self._not_opened:
+                raise Nonconformance(
+                    f"open raised {type(error).__name__}: {error}",
+                    "open returns what is ready to be used",
+                    "the last lines of the traceback that are your own, and the variables that open reads",
+                    blame=OPEN,
+                ) from error
             did = f"{type(error).__name__} came out, in the middle of the case: {error}"
             raise Nonconformance(did, f"nothing fails here: {case.sentence}", "the traceback") from error
 
@@ -109,7 +117,11 @@ class Stage:
         """Open the subject as in a process of its own; `env` on top of what all have."""
         host = SuiteHost({**self.env, **(env or {})}, Limits(**limits))
         self._stack.push_async_callback(host.aclose)
-        opened = await self.subject.open(host)
+        try:
+            opened = await self.subject.open(host)
+        except Exception as error:
+            self._not_opened = error
+            raise
         self._stack.push_async_callback(self._close, opened, host)
         return opened, host
 

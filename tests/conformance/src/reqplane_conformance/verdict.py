@@ -14,6 +14,8 @@ Error = TypeVar("Error", bound=ReqplaneError)
 
 UNWRITTEN = "not written yet"
 """Stands for a case's id where the blame is on a function that does not exist so far."""
+OPEN = "open"
+"""And where nothing can be tried, because the subject can't be opened."""
 
 
 class Nonconformance(AssertionError):
