@@ -84,6 +84,12 @@ def test_what_is_no_name(tmp_path: Path, name: str):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["system", "tcp-rpc", "tcp_response-stream"])
+def test_a_name_whose_variables_mean_something_already(tmp_path: Path, name: str):
+    with pytest.raises(CannotWrite, match=r"its DYN_\S+_HOST.* would be somebody else's variable"):
+        write_project(name, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["http", "tcp_stream", "tcp-stream", "conformance", "command"])
 def test_a_name_that_is_taken(tmp_path: Path, name: str):
     with pytest.raises(CannotWrite, match=f"there is a package {package_of(name)} already"):

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reqplane.spelling import OF_OTHERS
+
 _PROJECT = Path(__file__).parent / "project"
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _LONGEST = 40
@@ -28,6 +30,11 @@ def package_of(name: str) -> str:
 def distribution_of(name: str) -> str:
     """What pip calls it; its folder too."""
     return f"reqplane-{name.replace('_', '-')}"
+
+
+def _prefix(name: str) -> str:
+    """What the names of its variables begin with."""
+    return f"DYN_{re.sub('[_-]', '_', name).upper()}"
 
 
 def wire_of(name: str) -> str:
@@ -60,6 +67,9 @@ def _check(name: str) -> None:
     package = package_of(name)
     if importlib.util.find_spec(package) is not None:
         raise CannotWrite(f"there is a package {package} already; choose another name than {name}")
+    variables = {f"{_prefix(name)}_{last}" for last in ("HOST", "PORT", "ADVERTISE_HOST")}
+    if others := ", ".join(sorted(variables & OF_OTHERS)):
+        raise CannotWrite(f"its {others} would be somebody else's variable; choose another name than {name}")
 
 
 def _files() -> Iterator[Path]:
@@ -75,7 +85,7 @@ def _renamed(text: str, name: str) -> str:
     names = {
         "reqplane_yours": package_of(name),
         "reqplane-yours": distribution_of(name),
-        "DYN_YOURS": f"DYN_{'_'.join(words).upper()}",
+        "DYN_YOURS": _prefix(name),
         "Yours": "".join(map(str.capitalize, words)),
         "yours": name,
     }
