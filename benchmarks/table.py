@@ -27,6 +27,7 @@ def report(results: Results, peers: Sequence[str], workloads: Sequence[str], fac
     if "no-speed" in peers:
         lines += _without_speed(results, rows)
     lines += ["## Workloads", "", *_explained(workloads), ""]
+    lines += _samples(results, rows, peers)
     return "\n".join(lines)
 
 
@@ -93,6 +94,19 @@ def _without_speed(results: Results, rows: Sequence[Figure]) -> Iterator[str]:
             f"| {row.workload} | {row.label} | {_cell(results, row, 'no-speed')} "
             f"| {_cell(results, row, 'reqplane')} | {ratio:.2f} | {verdict} |"
         )
+    yield ""
+
+
+def _samples(results: Results, rows: Sequence[Figure], peers: Sequence[str]) -> Iterator[str]:
+    yield "## All samples"
+    yield ""
+    yield "In the order in which they were taken."
+    yield ""
+    yield f"| workload | figure | {' | '.join(peers)} |"
+    yield f"| --- | --- |{' --- |' * len(peers)}"
+    for row in rows:
+        taken = (results[peer, row.workload, row.name] for peer in peers)
+        yield f"| {row.workload} | {row.label} | {' | '.join(' '.join(map(_number, one)) for one in taken)} |"
     yield ""
 
 
