@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, cast
 
-import msgpack
+import msgpack as msgpack_package  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from reqplane.containers import MAX_CONTAINERS, _passed_over, msgpack_may_hold_too_many
+
+msgpack = cast(Any, msgpack_package)  # it has no types
 
 # One of every form that msgpack has, and what is at its bounds.
 FORMS: list[Any] = [
@@ -22,7 +24,8 @@ FORMS: list[Any] = [
 
 
 def packed(value: Any) -> bytes:
-    return msgpack.packb(value, use_bin_type=True, datetime=True)
+    whole: bytes = msgpack.packb(value, use_bin_type=True, datetime=True)
+    return whole
 
 
 @pytest.mark.parametrize("value", FORMS, ids=lambda value: f"{type(value).__name__} {value!r:.12}")
