@@ -242,7 +242,7 @@ TABLE = (
     ),
     Row(senders.HangsUpForAll, "life.ends_alone"),
     Row(senders.ConnectsForAll, "life.ends_alone"),
-    Row(senders.SharesItsPool, "life.ends_alone"),
+    Row(senders.SharesItsPool, "life.ends_alone", perhaps=("life.forgets_frontends_that_left",)),
     Row(
         senders.HasAHundredPlaces,
         "delivery.a_stuck_worker_holds_up_nobody",

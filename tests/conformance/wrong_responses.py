@@ -309,6 +309,7 @@ class _TrustingPending(MemoryPending):
     "cuts.frozen_worker",
     "cuts.never_half_an_item",
     "cuts.worker_leaves",
+    "streamed.worker_gives_up",
 )
 class TakesTheEndOfTheConnectionForTheEnd(MemoryResponses):
     """Makes an answer that is cut off look complete, as HTTP/1.0 without a length does."""
@@ -321,7 +322,7 @@ class _FinallyHome(MemoryHome):
         self.end()
 
 
-@wrong("cuts.abort")
+@wrong("cuts.abort", "streamed.worker_gives_up")
 class AbortsByEnding(MemoryResponses):
     """Closes a stream in the same way, whyever it ends."""
 
@@ -361,6 +362,7 @@ class _DeafPending(MemoryPending):
     "cuts.frontend_leaves",
     "cuts.frozen_worker",
     "cuts.worker_leaves",
+    "streamed.worker_gives_up",
 )
 class LeavesReadersWaiting(MemoryResponses):
     """Notices a lost connection only where something has come on it."""
@@ -453,7 +455,7 @@ class _RushingHome(MemoryHome):
         return True
 
 
-@wrong("flow.slow_reader")
+@wrong("flow.slow_reader", "streamed.each_way_by_itself")
 class NeverHoldsBack(MemoryResponses):
     """Puts what nobody reads into a list, whatever its length."""
 
@@ -530,7 +532,12 @@ class _RudePending(MemoryPending):
         self.kill()
 
 
-@wrong("control.stop", "control.stop_before_the_call", "flow.stop_passes_a_full_stream")
+@wrong(
+    "control.stop",
+    "control.stop_before_the_call",
+    "flow.stop_passes_a_full_stream",
+    "streamed.stop_ends_the_request",
+)
 class StopsByKilling(MemoryResponses):
     """Knows one way to end a stream."""
 
@@ -761,7 +768,7 @@ class _SatisfiedHome(MemoryHome):
         return [End() if isinstance(part, Broken) else part for part in await super().receive()]
 
 
-@wrong("streamed.asking_side_leaves")
+@wrong("streamed.asking_side_leaves", "streamed.stop_ends_the_request")
 class CutRequestsLookWhole(MemoryResponses):
     """Ends a request whose asking side is gone."""
 
@@ -774,7 +781,7 @@ class _HurriedPending(MemoryPending):
         return True
 
 
-@wrong("streamed.slow_handler")
+@wrong("streamed.slow_handler", "streamed.worker_gives_up")
 class RequestsNeverWait(MemoryResponses):
     """Minds the window on the way back only."""
 

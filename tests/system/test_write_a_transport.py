@@ -138,7 +138,7 @@ def test_it_shows_what_it_claims(follower: Follower):
     (line,) = PAGE.under("What it promises", "sh")
     status, printed = follower.types(line)
     assert status == 1
-    assert lacking in printed
+    assert lacking in printed, printed
     follower.puts(WIRE, final_wire())
     (line,) = PAGE.under("The suite in your own tests", "sh")
     status, printed = follower.types(line)
