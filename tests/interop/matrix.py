@@ -151,6 +151,7 @@ def main() -> int:
     print(text)
     if options.json is not None:
         found = {"facts": facts, "cells": [cell.as_json() for cell in cells]}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if options.write is not None:
         page.put(options.write, text)
