@@ -196,7 +196,12 @@ TABLE = (
     # acks
     Row(senders.FiresAndForgets, "delivery.acks_after_accept", perhaps=EVERY),
     Row(senders.TakesStaleAcks, "failure.ack_of_another"),
-    Row(senders.MixesUpAcks, "refusals.each_gets_its_own", also=("failure.ack_of_another",)),
+    Row(
+        senders.MixesUpAcks,
+        "refusals.each_gets_its_own",
+        also=("failure.ack_of_another",),
+        perhaps=("failure.killed_under_traffic",),
+    ),
     Row(
         listeners.AcksBeforeAccept,
         "delivery.acks_after_accept",
