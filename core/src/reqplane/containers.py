@@ -35,7 +35,7 @@ _MSGPACK_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 
 _STEPS = 64
 """How many values of a payload are passed over one by one.  Where it is large because of a few long texts or
-bytes, that is the whole of it; the rest is counted byte by byte, which takes a hundred times as long."""
+bytes, that is the whole of it; the rest is copied and looked at byte by byte."""
 
 
 def msgpack_may_hold_too_many(data: Body) -> bool:

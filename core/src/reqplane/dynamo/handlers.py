@@ -3,15 +3,10 @@
 Dynamo's handlers are told of a stop or a kill by their context only, never by a CancelledError.  The answer
 has ended by then, and they run on to their next item, which nobody gets any more, and a little further.  Here
 they are closed at the next but one, so that one that looks at its context after each item sees it in time.
-
-Some compute for long and await nothing, which on Dynamo holds up nobody else.  So a handler is begun only
-when its caller has been told that it is: what was written for that goes out at the end of a turn of the event
-loop, with uvloop at that of the next.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,9 +16,6 @@ from reqplane.dynamo.context import Context
 from reqplane.dynamo.request_stream import PyAsyncRequestStream
 
 Served = Callable[[Any, OwnContext], AsyncIterator[Any]]
-
-_TURNS = 2
-"""Of the event loop, before a handler begins."""
 
 
 def adapt(handler: Callable[..., Any], *, streamed: bool = False) -> Served:
@@ -35,8 +27,6 @@ def adapt(handler: Callable[..., Any], *, streamed: bool = False) -> Served:
     takes_context = _takes_context(handler)
 
     async def serve(request: Any, own: OwnContext) -> AsyncIterator[Any]:
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
         if streamed:
             request = PyAsyncRequestStream(request, own)
         items = handler(request, context=Context.of(own)) if takes_context else handler(request)
