@@ -3,10 +3,11 @@
 VENV := .venv
 MADE := $(VENV)/.made
 PY := $(VENV)/bin/python
+LAST := .pytest_cache/status
 DISTRIBUTIONS := core plugins/tcp_stream plugins/http plugins/nats plugins/tcp tests/conformance
 PROJECTS := $(wildcard pyproject.toml */pyproject.toml */*/pyproject.toml)
 
-.PHONY: help venv demo test test-all lint types wheels interop bench clean
+.PHONY: help venv demo test test-again test-all lint types wheels interop bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 17
@@ -17,7 +18,13 @@ demo: $(MADE) ## a frontend and three workers on this machine, streaming answers
 	@$(PY) -m reqplane demo
 
 test: $(MADE) ## the test suite, without the slow tests
-	@$(PY) -m pytest -m "not slow" --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -m "not slow" --numprocesses 5 --dist loadfile --no-loadscope-reorder \
+	|| { status=$$?; echo $$status > $(LAST); exit $$status; }
+
+test-again: $(MADE) ## the tests that failed in the last run, one at a time
+	@[ "$$(cat $(LAST))" = 1 ] || { echo 'the last run of `make test` did not come to its end: nothing to go by'; exit 1; }
+	@echo '=== what failed beside other tests, once more alone, which decides ==='
+	@$(PY) -m pytest -m "not slow" --last-failed --last-failed-no-failures none --maxfail 1 -v
 
 test-all: $(MADE) ## every test, the slow ones, fuzzing and a soak of ten minutes too; writes tests/results.md
 	@$(PY) -c 'import atheris' 2>/dev/null \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import zlib
 from collections.abc import Iterator
@@ -47,6 +48,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return longest, zlib.crc32(item.nodeid.partition("::")[0].encode())
 
     items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def _no_level_left_over() -> Iterator[None]:
+    """`connect` with `DYN_LOG=error` is for the whole process, where later tests look for warnings."""
+    log = logging.getLogger("reqplane")
+    before = log.level
+    yield
+    if log.level != before:
+        log.setLevel(logging.NOTSET)  # with which the next `connect` sets its own
 
 
 @pytest.fixture(scope="session")

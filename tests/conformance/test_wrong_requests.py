@@ -253,7 +253,7 @@ TABLE = (
         "delivery.a_stuck_worker_holds_up_nobody",
         env={"SOCKET_ACK_TIMEOUT": "5"},
     ),
-    Row(senders.OpensOneForEach, "life.holds_no_more"),
+    Row(senders.OpensOneForEach, "life.holds_no_more", also=("life.cancelled_send",)),
     Row(senders.SendsInTheBackground, "life.holds_no_more"),
     Row(
         senders.LetsForeignErrorsOut,
