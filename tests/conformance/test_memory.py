@@ -15,10 +15,10 @@ from reqplane.interfaces import Delivery
 from reqplane.model import NEVER, EndpointId, Limits, Served
 from reqplane.wire.frame import Frame
 from reqplane_conformance import RequestTransportConformance
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.memory import MemoryTransport, network
 from reqplane_conformance.memory.conforming import InMemory
 from reqplane_conformance.request.stage import instance_of
-from reqplane_conformance.stage import SuiteHost
 
 ENV = {"DYN_REQUEST_PLANE": "memory", "DYN_DISCOVERY_BACKEND": "mem", "MEMORY_REQUEST_TIMEOUT": "0.2"}
 PATH = "default.backend.generate"

@@ -11,7 +11,7 @@ or, where it needs a server or some variables, in its own tests:
         transport = YourTransport
 
     case        what a case is            verdict     how it says what is wrong
-    suite       what all classes share    stage       what a case acts on
+    suite       what all classes share    stage       what a case acts on     host   it opens on this
     running     one case, guarded         leftovers   tasks, sockets, threads
     plugin      pytest's hooks            options     the command line      report    table, level, JSON
     strain      hard times                unwritten   what is missing, told first
@@ -22,18 +22,18 @@ or, where it needs a server or some variables, in its own tests:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reqplane_conformance.discovery import DiscoveryConformance
-    from reqplane_conformance.request import RequestTransportConformance
-    from reqplane_conformance.response import ResponseTransportConformance
-    from reqplane_conformance.stage import SuiteHost
+    from reqplane_conformance.discovery.suite import DiscoveryConformance
+    from reqplane_conformance.host import SuiteHost
+    from reqplane_conformance.request.suite import RequestTransportConformance
+    from reqplane_conformance.response.suite import ResponseTransportConformance
 
 __all__ = ["RequestTransportConformance", "ResponseTransportConformance", "DiscoveryConformance", "SuiteHost"]
 
 _PLACES = {
-    "RequestTransportConformance": "reqplane_conformance.request",
-    "ResponseTransportConformance": "reqplane_conformance.response",
-    "DiscoveryConformance": "reqplane_conformance.discovery",
-    "SuiteHost": "reqplane_conformance.stage",
+    "RequestTransportConformance": "reqplane_conformance.request.suite",
+    "ResponseTransportConformance": "reqplane_conformance.response.suite",
+    "DiscoveryConformance": "reqplane_conformance.discovery.suite",
+    "SuiteHost": "reqplane_conformance.host",
 }
 
 

@@ -11,26 +11,14 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, ClassVar, NoReturn
 
 import pytest
-from reqplane.host import RuntimeHost
-from reqplane.model import Limits, Load
-from reqplane.settings import Settings, load
+from reqplane.model import Limits
 
 from reqplane_conformance.case import Case, SetAside
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.running import run_case
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.unwritten import noticing_unwritten
 from reqplane_conformance.verdict import OPEN, Nonconformance, check
-
-
-class SuiteHost(RuntimeHost):
-    """The runtime's own host, which keeps the load reports.  Made within a running loop."""
-
-    def __init__(self, env: Mapping[str, str], limits: Limits) -> None:
-        super().__init__(env, limits, dynamo=load(Settings, env).dynamo)
-        self.reports: list[tuple[int, Load]] = []
-
-    def reported(self, incarnation: int, load: Load) -> None:
-        self.reports.append((incarnation, load))
 
 
 class NotExercised(Exception):
@@ -196,4 +184,4 @@ def at_one_port(loopback: Mapping[str, str], env: Mapping[str, str]) -> dict[str
     }
 
 
-__all__ = ["NotExercised", "Nonconformance", "Stage", "SuiteHost", "at_one_port", "free_port"]
+__all__ = ["NotExercised", "Nonconformance", "Stage", "at_one_port", "free_port"]

@@ -1,6 +1,6 @@
 """What `pytest --pyargs reqplane_conformance --discovery NAME` runs for a discovery backend."""
 
-from reqplane_conformance.discovery import DiscoveryConformance
+from reqplane_conformance.discovery.suite import DiscoveryConformance
 
 
 class TestDiscovery(DiscoveryConformance):

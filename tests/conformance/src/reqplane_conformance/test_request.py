@@ -1,6 +1,6 @@
 """What `pytest --pyargs reqplane_conformance --transport NAME` runs for a request plane."""
 
-from reqplane_conformance.request import RequestTransportConformance
+from reqplane_conformance.request.suite import RequestTransportConformance
 
 
 class TestRequestTransport(RequestTransportConformance):

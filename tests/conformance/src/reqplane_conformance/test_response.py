@@ -1,6 +1,6 @@
 """What `pytest --pyargs reqplane_conformance --transport NAME` runs for a response plane."""
 
-from reqplane_conformance.response import ResponseTransportConformance
+from reqplane_conformance.response.suite import ResponseTransportConformance
 
 
 class TestResponseTransport(ResponseTransportConformance):

@@ -12,8 +12,8 @@ from reqplane.interfaces import Discovery, Registration
 from reqplane.model import EndpointId, Limits
 from reqplane.wire.records import make_record
 
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.inside import find_class, follow, say
-from reqplane_conformance.stage import SuiteHost
 
 
 class Process:

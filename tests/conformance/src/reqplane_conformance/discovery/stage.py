@@ -20,7 +20,8 @@ from reqplane.model import EndpointId, Instance
 from reqplane.wire.records import encode_record, guide_key, make_record, parse_record
 
 from reqplane_conformance.discovery.following import Follower
-from reqplane_conformance.stage import Stage, SuiteHost
+from reqplane_conformance.host import SuiteHost
+from reqplane_conformance.stage import Stage
 from reqplane_conformance.strain import Strain
 from reqplane_conformance.verdict import Nonconformance, check
 

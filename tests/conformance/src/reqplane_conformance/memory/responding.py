@@ -9,11 +9,11 @@ from typing import Any
 from reqplane.interfaces import HomeStream, PendingStream
 from reqplane.model import ConnectionInfo, Part
 
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.memory.network import network
 from reqplane_conformance.memory.responses import MemoryResponses
 from reqplane_conformance.response.hooks import ResponseSuite
 from reqplane_conformance.response.stage import Process, ResponseStage, info_from
-from reqplane_conformance.stage import SuiteHost
 
 
 class _Inside:

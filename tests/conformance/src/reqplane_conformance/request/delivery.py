@@ -14,9 +14,10 @@ from reqplane.model import Peer
 from reqplane.wire.frame import Frame
 
 from reqplane_conformance.case import case
+from reqplane_conformance.request.copies import bytes_of
 from reqplane_conformance.request.frames import READING, check_arrived, noise
 from reqplane_conformance.request.hooks import RequestSuite
-from reqplane_conformance.request.stage import ONLY_OURS, OURS, Frontend, RequestStage, bytes_of
+from reqplane_conformance.request.stage import ONLY_OURS, OURS, Frontend, RequestStage
 from reqplane_conformance.verdict import Nonconformance, check
 
 _LARGE = 1024 * 1024

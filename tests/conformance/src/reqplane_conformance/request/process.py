@@ -14,9 +14,9 @@ from reqplane.errors import refusal
 from reqplane.interfaces import Delivery, Listener
 from reqplane.model import EndpointId, Limits, Served
 
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.inside import find_class, follow, say
-from reqplane_conformance.request.stage import bytes_of, texts_of
-from reqplane_conformance.stage import SuiteHost
+from reqplane_conformance.request.copies import bytes_of, texts_of
 
 ENDPOINT = EndpointId("conformance", "outside", "generate")
 

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from reqplane.errors import DeliveryUnknown, NotDelivered, RequestRefused
 from reqplane.interfaces import Delivery, Listener, RequestTransport
@@ -20,7 +20,9 @@ from reqplane.model import NEVER, Body, EndpointId, Headers, Instance, Served
 from reqplane.wire.frame import Frame
 from reqplane.wire.records import encode_record, guide_key, make_record, parse_record
 
-from reqplane_conformance.stage import Stage, SuiteHost, at_one_port
+from reqplane_conformance.host import SuiteHost
+from reqplane_conformance.request.copies import bytes_of, texts_of
+from reqplane_conformance.stage import Stage, at_one_port
 from reqplane_conformance.verdict import Nonconformance, check
 
 OURS = (NotDelivered, RequestRefused, DeliveryUnknown)
@@ -95,15 +97,6 @@ def instance_of(
     """The Instance that a record with this plane's part becomes, as frontends see it."""
     record = make_record(endpoint, instance_id, incarnation, part, "json", [plane])
     return parse_record(guide_key(endpoint, instance_id), encode_record(record))
-
-
-def bytes_of(frame: Body | Frame) -> bytes:
-    return frame.join() if isinstance(frame, Frame) else bytes(frame)
-
-
-def texts_of(headers: object) -> dict[str, str]:
-    """The headers that came; whether they are a mapping at all is for one case to say."""
-    return dict(cast(Mapping[str, str], headers)) if isinstance(headers, Mapping) else {}
 
 
 class Frontend:

@@ -6,12 +6,12 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from reqplane.model import Broken, ConnectionInfo, End, Part, Prologue, SharedOffer
+from reqplane.model import Broken, ConnectionInfo, End, Part
 
 from reqplane_conformance.outside import OutsideProcess
+from reqplane_conformance.response.told import info_of, part_of
 
 if TYPE_CHECKING:
     from reqplane_conformance.response.stage import ResponseStage
@@ -65,24 +65,3 @@ class OutsideFrontend(_Outside):
         while not parts or not isinstance(parts[-1], End | Broken):
             parts += await self.receive(info)
         return parts
-
-
-def info_of(members: Mapping[str, Any]) -> ConnectionInfo:
-    """The reverse of `dataclasses.asdict`."""
-    offer = None if members["shared"] is None else SharedOffer(**members["shared"])
-    request = None if members["request"] is None else info_of(members["request"])
-    return replace(ConnectionInfo(**members), shared=offer, request=request)
-
-
-def text_of(part: Part) -> str:
-    """A part that a frontend's process tells; `part_of` is the reverse."""
-    if isinstance(part, bytes | bytearray):
-        return f"item:{base64.b64encode(part).decode()}"
-    return f"{type(part).__name__}:{getattr(part, 'reason', '')}"
-
-
-def part_of(text: str) -> Part:
-    kind, _, rest = text.partition(":")
-    if kind == "item":
-        return base64.b64decode(rest)
-    return {"Prologue": Prologue(), "End": End()}.get(kind) or Broken(rest)

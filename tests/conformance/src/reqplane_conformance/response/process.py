@@ -14,9 +14,9 @@ from typing import Any
 from reqplane.interfaces import HomeStream, PendingStream, ResponseTransport
 from reqplane.model import Limits
 
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.inside import find_class, follow, say
-from reqplane_conformance.response.outside import info_of, text_of
-from reqplane_conformance.stage import SuiteHost
+from reqplane_conformance.response.told import info_of, text_of
 
 
 class Process:

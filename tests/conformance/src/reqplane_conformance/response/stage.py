@@ -18,9 +18,10 @@ from reqplane.interfaces import HomeStream, PendingStream, ResponseTransport
 from reqplane.model import Annotated, Broken, ConnectionInfo, Control, End, Part, Prologue
 from reqplane.wire.request import HeadTemplate, decode_head
 
+from reqplane_conformance.host import SuiteHost
 from reqplane_conformance.leftovers import sockets
 from reqplane_conformance.response.parts import is_last, shown, shown_one
-from reqplane_conformance.stage import Stage, SuiteHost, at_one_port
+from reqplane_conformance.stage import Stage, at_one_port
 from reqplane_conformance.verdict import Nonconformance, check, fail
 
 WINDOW = 64 * 1024
