@@ -263,7 +263,7 @@ async def test_close_under_traffic(transport: OpenTransport) -> None:
         for frontend in frontends
         for size in (10, 100, 20_000, 300_000) * 4
     ]
-    await asyncio.sleep(0.3)
+    await until(lambda: outcomes.count(None) > 50)
     started = time.monotonic()
     await here.listener.close()
     assert time.monotonic() - started < 1
@@ -272,7 +272,6 @@ async def test_close_under_traffic(transport: OpenTransport) -> None:
     await asyncio.gather(*senders)
     acked = outcomes.count(None)
     assert acked <= len(here.got) <= acked + unknown
-    assert acked > 50
     assert unknown <= 8  # of eight that send large frames
     assert any(isinstance(outcome, CannotConnect) for outcome in outcomes)
 
