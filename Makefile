@@ -26,11 +26,11 @@ test-again: $(MADE) ## the tests that failed in the last run, one at a time
 	@echo '=== what failed beside other tests, once more alone, which decides ==='
 	@$(PY) -m pytest -m "not slow" --last-failed --last-failed-no-failures none --maxfail 1 -v
 
-test-all: $(MADE) ## every test, the slow ones, fuzzing and a soak of ten minutes too; writes tests/results.md
+test-all: $(MADE) ## every test, the slow ones, fuzzing and a soak of ten minutes too (over an hour); writes tests/results.md
 	@$(PY) -c 'import atheris' 2>/dev/null \
 	|| $(PY) -m pip install --quiet --only-binary :all: --constraint constraints.txt atheris \
 	|| echo 'atheris has no wheel for this Python: there will be no fuzzing'
-	@$(PY) tests/all.py --write tests/results.md
+	@$(PY) tests/all.py --write tests/results.md --numprocesses 4 --dist worksteal
 
 lint: $(MADE) ## style and formatting, by ruff
 	@$(PY) -m ruff check .
