@@ -69,7 +69,7 @@ async def test_hanging_up_before_the_first_item_stops_the_handler(
         await asyncio.wait([call])
     begin = time.monotonic()
     eventually(lambda: mark.read_text() in ("stopped", "cancelled"), within=5)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 3
 
 
 async def test_one_stream_of_a_connection_is_left_and_the_others_go_on(front: RunningFront):

@@ -266,7 +266,7 @@ async def test_close_under_traffic(transport: OpenTransport) -> None:
     await until(lambda: outcomes.count(None) > 50)
     started = time.monotonic()
     await here.listener.close()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     await asyncio.sleep(0.05)
     closed = True
     await asyncio.gather(*senders)

@@ -53,7 +53,7 @@ async def test_a_server_that_is_killed_and_back(program: str, tmp_path: Path, st
     began = time.monotonic()
     with pytest.raises(CannotConnect, match=r"no connection to the NATS server: ") as caught:
         await frontend.send(target, frame(b"lost"), {}, NEVER)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2  # and not the request's time-out
     assert caught.value.address == f"127.0.0.1:{server.port}"
     server.start()
     await works_again(here, frontend)
@@ -100,7 +100,7 @@ async def test_what_was_written_before_the_loss_is_unknown_at_once(
     for error in await asyncio.gather(*sends, return_exceptions=True):
         assert isinstance(error, DeliveryUnknown)
         assert error.reason == "connection_lost"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ async def test_a_server_that_starts_after_us(
     stack.callback(server.close)
     began = time.monotonic()
     plane = await stack.enter_async_context(opened({"NATS_SERVER": server.url}))
-    assert 2.5 < time.monotonic() - began < 4.5
+    assert 2.5 < time.monotonic() - began < 8
     assert "NATS_SERVER" in caplog.text
     with pytest.raises(CannotConnect, match=r"Connection refused") as caught:
         await plane.send(target_of("a.b-1", plane), frame(), {}, NEVER)

@@ -242,7 +242,7 @@ async def test_it_does_not_wait_for_ever(worker: StartWorker):
         await until(lambda: len(here.transport._server._connections) == 2)  # type: ignore[union-attr]
         began = asyncio.get_running_loop().time()
         await here.listener.close()
-        assert asyncio.get_running_loop().time() - began < 2.5
+        assert asyncio.get_running_loop().time() - began < 5
 
 
 @pytest.mark.parametrize(

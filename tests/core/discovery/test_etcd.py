@@ -337,7 +337,7 @@ async def test_an_unreachable_etcd_is_no_error_yet(opened: Opener, caplog: pytes
     url = f"http://127.0.0.1:{free_port()}"
     started = time.monotonic()
     discovery = await opened("etcd", ETCD_ENDPOINTS=url)
-    assert 2.5 < time.monotonic() - started < 5
+    assert 2.5 < time.monotonic() - started < 8
     assert discovery.where == f"etcd at {url}"
     assert "can't be reached yet" in caplog.text
     assert "Connection refused" in caplog.text
@@ -371,7 +371,7 @@ async def test_a_worker_waits_for_etcd_and_says_so(
     discovery = await opened("etcd", ETCD_ENDPOINTS=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(DiscoveryUnavailable, match=r"tried for 3 s: .*refused; set ETCD_ENDPOINTS"):
         await discovery.reserve(GENERATE, 1)
-    assert caplog.text.count("still waiting for etcd at") == 3
+    assert caplog.text.count("still waiting for etcd at") in (2, 3)  # each second, on a machine with time
 
 
 async def test_closing_is_quick_even_if_etcd_is_frozen(own_etcd: Etcd, world: World) -> None:
@@ -380,5 +380,5 @@ async def test_closing_is_quick_even_if_etcd_is_frozen(own_etcd: Etcd, world: Wo
     await asyncio.sleep(0.5)
     started = time.monotonic()
     await world.workers[0].discovery.aclose()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
     own_etcd.thaw()
