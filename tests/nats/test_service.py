@@ -18,7 +18,7 @@ from .conftest import OpenTransport, StartWorker, Worker, frame, target_of
 
 
 async def ask(bare: Client, subject: str) -> dict[str, Any]:
-    return json.loads((await bare.request(subject, b"", timeout=2)).data)
+    return json.loads((await bare.request(subject, b"", timeout=10)).data)
 
 
 async def test_the_record_is_the_whole_subject(transport: OpenTransport) -> None:
@@ -118,7 +118,7 @@ async def test_endpoints_of_a_component_share_its_service(transport: OpenTranspo
     assert [one["subject"] for one in info["endpoints"]] == [second.subject]
     await second.listener.close()
     with pytest.raises(Exception, match="no responders"):
-        await bare.request("$SRV.INFO.shared_backend", b"", timeout=2)
+        await bare.request("$SRV.INFO.shared_backend", b"", timeout=10)
 
 
 async def test_names_with_every_character(transport: OpenTransport, bare: Client) -> None:
