@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from textwrap import indent
 
@@ -323,3 +325,13 @@ def test_nothing_of_it_shows_where_nothing_is_tried(tmp_path: Path):
     run = pytest_run(tmp_path)
     assert run.status == 0
     assert "conformance" not in run.printed.partition("collected")[2]
+
+
+@pytest.mark.parametrize("kind", ["request", "response", "discovery"])
+def test_its_processes_begin_quickly(kind: str):
+    """A run starts a hundred of them: pytest, and the cases, would take as long as all else."""
+    loaded = f"import sys, reqplane_conformance.{kind}.process; print('pytest' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "False\n", done.stderr
