@@ -124,11 +124,7 @@ TABLE = (
         ),
     ),
     # errors
-    Row(
-        requests.TimeOutIsCannotConnect,
-        "failure.frozen_worker",
-        also=("failure.frozen_worker_without_deadline",),
-    ),
+    Row(requests.TimeOutIsCannotConnect, "failure.frozen_worker"),
     # when a send ends
     Row(
         requests.DeadlineIsADuration,
