@@ -31,21 +31,26 @@ class Table:
         self._seconds: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._notes: list[tuple[str, str]] = []
+        self._failed: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         area = _area(report.nodeid)
         self._seconds[area] += report.duration  # type: ignore[assignment]
         if report.when == "call" or report.outcome != "passed":
             self._outcomes[area][report.outcome] += 1
+        if report.failed:
+            self._failed.append(report.nodeid)
         if report.skipped:
             self._reasons[_reason(report)] += 1
         if report.when == "call":
             test = report.nodeid.rpartition("::")[2]
-            self._notes += [(f"{test}: {name}", str(value)) for name, value in report.user_properties]
+            own = [(name, value) for name, value in report.user_properties if name != "reqplane_conformance"]
+            self._notes += [(f"{test}: {name}", str(value)) for name, value in own]
 
     def text(self) -> str:
         """All of it as Markdown."""
-        return "\n".join([*self._head(), "", *self._areas(), "", *self._left_out(), *self._measured()])
+        parts = (self._head(), self._areas(), self._which(), self._left_out(), self._measured())
+        return "\n".join(line for part in parts for line in part)
 
     def _head(self) -> Iterator[str]:
         total = sum(self._outcomes.values(), Counter[str]())
@@ -55,6 +60,7 @@ class Table:
         yield f"{datetime.date.today().isoformat()}, Python {platform.python_version()},"
         yield f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
         yield f"{time.monotonic() - self._begin:.0f} s: {counts}."
+        yield ""
 
     def _areas(self) -> Iterator[str]:
         yield "| area | passed | failed | skipped | seconds |"
@@ -62,6 +68,12 @@ class Table:
         for area, outcomes in sorted(self._outcomes.items()):
             counts = " | ".join(str(outcomes[outcome]) for outcome in _OUTCOMES)
             yield f"| {area} | {counts} | {self._seconds[area]:.0f} |"
+        yield ""
+
+    def _which(self) -> Iterator[str]:
+        if self._failed:
+            yield from (f"- FAILED: {test}" for test in self._failed)
+            yield ""
 
     def _left_out(self) -> Iterator[str]:
         if self._reasons:
