@@ -69,7 +69,8 @@ class Side:
         if self.dynamo is not None:
             return [self.dynamo, PROGRAMS / f"{name}.py"]
         program = folder / f"{name}.py"
-        program.write_text(ported(name))
+        if not program.exists():  # else a process that has been started may read it just then, and be empty
+            program.write_text(ported(name))
         return [sys.executable, program]
 
     def environment(self, folder: Path) -> dict[str, str]:
