@@ -250,6 +250,7 @@ TABLE = (
         env={"SOCKET_ACK_TIMEOUT": "5"},
     ),
     Row(senders.OpensOneForEach, "life.holds_no_more", also=("life.cancelled_send",)),
+    Row(senders.ItsOwnTimeOutIsCannotConnect, "failure.frozen_worker_without_deadline"),
     Row(senders.SendsInTheBackground, "life.holds_no_more"),
     Row(
         senders.LetsForeignErrorsOut,
