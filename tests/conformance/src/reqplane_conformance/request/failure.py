@@ -111,6 +111,7 @@ class FailureCases(RequestSuite, suite=True):
         frontend, worker = await stage.frontend(), await stage.outside()
         audit = Audit()
         await audit.send(frontend, worker, stage.frame(b"before"))
+        check(audit.acked == 1, did=f"send {told(audit.errors[0])}", wanted="it is delivered", look=WAITS)
         async with self.clogged(worker):
             sending = audit.send(frontend, worker, stage.frame(b"to nobody"), within=None)
             await ends(stage, sending, _OWN_TIME_OUT, _BY_ITSELF)
